@@ -1,0 +1,39 @@
+# Everything runs in a virtual environment that is made on first use.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+
+.PHONY: help demo test slow check bench format clean
+
+help:            ## Show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)   ## Install, then encode, decode and compare a real clip (minutes)
+	$(BIN)/python -m tools.demo
+
+test: $(STAMP)   ## Run the tests (under 10 minutes)
+	$(BIN)/python -m pytest -m 'not slow and not gpu'
+
+slow: $(STAMP)   ## Run the tests that take longer
+	$(BIN)/python -m pytest -m slow
+
+check: $(STAMP)  ## Lint and type-check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## Print speed and memory as JSON
+	$(BIN)/python -m benchmarks.speed
+
+format: $(STAMP) ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:           ## Remove the environment, caches and the demo's files
+	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

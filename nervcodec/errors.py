@@ -1,0 +1,51 @@
+"""The errors that reach a caller, each with the exit code that the command line gives it.
+
+Nothing else is meant to escape from a public function: errors of libraries are translated
+where they arise. The neighbour that prints them is :mod:`nervcodec.cli`.
+"""
+
+from __future__ import annotations
+
+
+class HfsvError(Exception):
+    """Base of every error that nervcodec raises on purpose; its text is one line for a person."""
+
+    exit_code = 1
+
+
+class UsageError(HfsvError):
+    """A request that cannot be carried out as it is put: an option's value, equal paths."""
+
+    exit_code = 2
+
+
+class InputVideoError(HfsvError):
+    """The input video is missing, unreadable, damaged or of a kind that cannot be encoded."""
+
+    exit_code = 3
+
+
+class BitstreamError(HfsvError):
+    """The ``.hfsv`` data is damaged, malformed or not ``.hfsv`` at all."""
+
+    exit_code = 4
+
+
+class UnsupportedError(BitstreamError):
+    """The ``.hfsv`` data is sound but needs a later version of the format, or more than a limit."""
+
+
+class TargetError(HfsvError):
+    """A file was asked for (size, quality, parameters) that cannot be reached."""
+
+    exit_code = 5
+
+
+class OutputExistsError(HfsvError):
+    """The output exists and overwriting was not asked for."""
+
+    exit_code = 6
+
+
+class OutputError(HfsvError):
+    """The output cannot be written: no folder, no permission, a full disk, an unfit container."""
