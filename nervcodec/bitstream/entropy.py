@@ -1,0 +1,197 @@
+"""Symbols to words and back (spec section 6): frequency tables and constriction's ANS coder.
+
+Only integers decide what is coded: tables are exact, so a file decodes alike on every machine.
+The frozen tables are in :mod:`nervcodec.bitstream.tables`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import constriction
+import numpy as np
+import numpy.typing as npt
+
+from nervcodec.bitstream.tables import ALPHABET, CENTRE, TOTAL, all_tables, frozen_table
+from nervcodec.bitstream.wire import ByteReader
+from nervcodec.errors import BitstreamError
+
+Symbols = npt.NDArray[np.uint8]
+Frequencies = npt.NDArray[np.int64]
+
+EXPLICIT = 64
+CONSTANT = 65
+MAX_GOLOMB_ORDER = 23
+MAX_TABLE_SHIFT = 12
+"""How far the encoder tries to coarsen an explicit table's weights."""
+
+
+@dataclass(frozen=True)
+class FrozenTable:
+    """One of the 64 frozen tables, centred on the tensor's zero point."""
+
+    table: int
+    zero: int
+
+    @property
+    def code(self) -> int:
+        return self.table
+
+    def frequencies(self) -> Frequencies:
+        return frozen_table(self.table)
+
+    def to_indices(self, symbols: Symbols) -> npt.NDArray[np.int32]:
+        shifted = symbols.astype(np.int32) - self.zero + CENTRE
+        return shifted % ALPHABET
+
+    def to_symbols(self, indices: npt.NDArray[np.int32]) -> Symbols:
+        return ((indices + self.zero - CENTRE) % ALPHABET).astype(np.uint8)
+
+    def to_bytes(self) -> bytes:
+        return b""
+
+
+@dataclass(frozen=True)
+class ExplicitTable:
+    """Integer weights for the symbols ``first``, ``first`` + 1, ...; a weight of 0 is unused."""
+
+    first: int
+    weights: tuple[int, ...]
+
+    code = EXPLICIT
+
+    def used(self) -> Symbols:
+        return (self.first + np.flatnonzero(self.weights)).astype(np.uint8)
+
+    def frequencies(self) -> Frequencies:
+        weights = np.array([weight for weight in self.weights if weight], dtype=np.int64)
+        frequencies: Frequencies = weights * TOTAL // weights.sum()
+        frequencies[np.argmax(weights)] += TOTAL - frequencies.sum()
+        return frequencies
+
+    def to_indices(self, symbols: Symbols) -> npt.NDArray[np.int32]:
+        return np.searchsorted(self.used(), symbols).astype(np.int32)
+
+    def to_symbols(self, indices: npt.NDArray[np.int32]) -> Symbols:
+        return self.used()[indices]
+
+    def to_bytes(self) -> bytes:
+        orders = range(MAX_GOLOMB_ORDER + 1)
+        order = min(orders, key=lambda k: sum(_golomb_bits(w, k) for w in self.weights))
+        bits = "".join(
+            "0" * ((w + (1 << order)).bit_length() - order - 1) + f"{w + (1 << order):b}"
+            for w in self.weights
+        )
+        bits += "0" * (-len(bits) % 8)
+        body = int(bits, 2).to_bytes(len(bits) // 8, "big")
+        return bytes([self.first, self.first + len(self.weights) - 1, order]) + body
+
+    @classmethod
+    def read(cls, reader: ByteReader) -> ExplicitTable:
+        first = reader.u8()
+        last = reader.bounded_u8(first + 1, ALPHABET - 1, "last symbol of a table")
+        order = reader.bounded_u8(0, MAX_GOLOMB_ORDER, "Golomb order")
+        bits = _BitReader(reader)
+        weights = tuple(bits.golomb(order) for _ in range(last - first + 1))
+        bits.finish()
+        if not weights[0] or not weights[-1]:
+            raise BitstreamError("an explicit table begins or ends with an unused symbol")
+        if sum(weights) > TOTAL:
+            raise BitstreamError(f"an explicit table's weights sum to more than {TOTAL}")
+        return cls(first, weights)
+
+
+Table = FrozenTable | ExplicitTable
+
+
+def _golomb_bits(value: int, order: int) -> int:
+    """Length of the exponential Golomb code of ``value`` with ``order`` low bits."""
+    return 2 * (value + (1 << order)).bit_length() - order - 1
+
+
+class _BitReader:
+    """Reads bits, most significant first, from whole bytes of ``reader``."""
+
+    def __init__(self, reader: ByteReader) -> None:
+        self._reader = reader
+        self._bits = 0
+        self._count = 0
+
+    def bit(self) -> int:
+        if self._count == 0:
+            self._bits, self._count = self._reader.u8(), 8
+        self._count -= 1
+        return self._bits >> self._count & 1
+
+    def golomb(self, order: int) -> int:
+        """One exponential Golomb code; more than 24 bits of value are refused."""
+        zeros = 0
+        while not self.bit():
+            zeros += 1
+            if zeros + order > MAX_GOLOMB_ORDER + 1:
+                raise BitstreamError("a weight of an explicit table is too large")
+        value = 1
+        for _ in range(zeros + order):
+            value = value << 1 | self.bit()
+        return value - (1 << order)
+
+    def finish(self) -> None:
+        """Require that the rest of the current byte is zero."""
+        if self._bits & ((1 << self._count) - 1):
+            raise BitstreamError("padding bits of an explicit table are set")
+
+
+def choose_table(symbols: Symbols, zero: int) -> Table:
+    """The table that codes ``symbols`` (two different values or more) in the fewest bytes."""
+    counts = np.bincount(symbols.ravel(), minlength=ALPHABET)
+    shifted = np.roll(counts, CENTRE - zero)
+    frozen_bits = (shifted * (24 - np.log2(all_tables()))).sum(axis=1)
+    best = int(np.argmin(frozen_bits))
+    explicit, explicit_bits = _best_explicit(counts)
+    return explicit if explicit_bits < frozen_bits[best] else FrozenTable(best, zero)
+
+
+def _best_explicit(counts: npt.NDArray[np.int64]) -> tuple[ExplicitTable, float]:
+    """The explicit table, its weights coarsened as far as pays, and its bits with the data's."""
+    used = np.flatnonzero(counts)
+    inner = counts[used[0] : used[-1] + 1]
+    least = max(0, int(inner.sum() - 1).bit_length() - 24)
+    candidates = []
+    for shift in range(least, least + MAX_TABLE_SHIFT):
+        weights = np.where(inner > 0, np.maximum(1, (inner + (1 << shift >> 1)) >> shift), 0)
+        if weights.sum() > TOTAL:
+            continue
+        table = ExplicitTable(int(used[0]), tuple(weights.tolist()))
+        bits = (inner[inner > 0] * (24 - np.log2(table.frequencies()))).sum()
+        candidates.append((table, bits + 8 * len(table.to_bytes())))
+    return min(candidates, key=lambda candidate: candidate[1])
+
+
+def _model(table: Table) -> constriction.stream.model.Categorical:
+    """The coder's model: with integer weights summing to 2**24 - n its arithmetic is exact."""
+    weights = (table.frequencies() - 1).astype(np.float64)
+    return constriction.stream.model.Categorical(weights, perfect=False, lazy=False)
+
+
+def encode(parts: Sequence[tuple[Symbols, Table]]) -> npt.NDArray[np.uint32]:
+    """Code several tensors' symbols into one run of 32-bit words."""
+    coder = constriction.stream.stack.AnsCoder()
+    for symbols, table in reversed(parts):
+        coder.encode_reverse(table.to_indices(symbols.ravel()), _model(table))
+    return np.asarray(coder.get_compressed(), dtype=np.uint32)
+
+
+def decode(words: npt.NDArray[np.uint32], parts: Sequence[tuple[int, Table]]) -> list[Symbols]:
+    """Decode ``count`` symbols for each (count, table); the caller has bounded the counts.
+
+    Raises:
+        BitstreamError: if the words do not end exactly with the last symbol.
+    """
+    if words.size and words[-1] == 0:
+        raise BitstreamError("the coded data ends with a zero word")
+    coder = constriction.stream.stack.AnsCoder(words)
+    result = [table.to_symbols(coder.decode(_model(table), count)) for count, table in parts]
+    if not coder.is_empty():
+        raise BitstreamError("the coded data does not end with the last symbol")
+    return result

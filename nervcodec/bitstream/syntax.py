@@ -1,0 +1,264 @@
+"""What HEAD and the model description say (spec sections 4 and 5), as dataclasses and bytes.
+
+Each field's limits stand beside it. The tensors that a model description implies are listed in
+:mod:`nervcodec.bitstream.tensors`, and their symbols coded in :mod:`nervcodec.bitstream.segment`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from fractions import Fraction
+
+from nervcodec.bitstream.wire import ByteReader, signed_varint, varint
+from nervcodec.errors import BitstreamError, UnsupportedError
+
+FORMAT_MAJOR = 0
+FORMAT_MINOR = 1
+
+MAX_SIDE = 32768
+"""As libavif's limit; FFmpeg's own is close to it."""
+MAX_PIXELS = 1 << 28
+"""16384 x 16384, as libavif's limit."""
+MAX_FRAMES = 1 << 31
+MAX_RATIONAL = (1 << 31) - 1
+"""Numerators and denominators fit FFmpeg's AVRational."""
+MAX_STAGES = 8
+MAX_STRIDE = 8
+MAX_KERNEL = 15
+MAX_CHANNELS = 1 << 16
+MAX_EXTRA_CONVS = 4
+
+
+class Attention(IntEnum):
+    """How the spatial attention of HFSCM maps its 5 x C/r inputs to the block's C channels."""
+
+    SINGLE = 0
+    """One map for all channels."""
+    DENSE = 1
+    """A full convolution, one map a channel."""
+    GROUPED = 2
+    """A convolution in five groups, one for each of X and the four bands."""
+
+
+class Architecture(IntEnum):
+    """Families of networks; (HFS-)HNeRV is the one that version 0.1 knows."""
+
+    HNERV = 1
+
+
+@dataclass(frozen=True)
+class StreamHeader:
+    """The HEAD chunk: what the frames are, without how they are coded."""
+
+    width: int
+    height: int
+    frames: int
+    segments: int
+    time_base: Fraction
+    start_pts: int
+    frame_duration: int
+    sample_aspect_ratio: Fraction
+    primaries: int
+    transfer: int
+    matrix: int
+    full_range: bool
+    rotation: int
+    bit_depth: int = 8
+
+    def to_bytes(self) -> bytes:
+        version = bytes([FORMAT_MAJOR, FORMAT_MINOR, 0, 0])
+        size = varint(self.width) + varint(self.height) + varint(self.frames)
+        time = _rational(self.time_base) + signed_varint(self.start_pts)
+        colour = bytes([self.primaries, self.transfer, self.matrix, int(self.full_range)])
+        return b"".join(
+            (
+                version,
+                size,
+                varint(self.segments),
+                time,
+                varint(self.frame_duration),
+                _rational(self.sample_aspect_ratio),
+                colour,
+                bytes([self.rotation // 90, self.bit_depth]),
+            )
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> StreamHeader:
+        """Parse and check a HEAD payload."""
+        reader = ByteReader(data, "HEAD")
+        _check_version(reader)
+        width = reader.bounded(1, MAX_SIDE, "width")
+        height = reader.bounded(1, MAX_SIDE, "height")
+        reader.check(width * height, 1, MAX_PIXELS, "width x height")
+        frames = reader.bounded(1, MAX_FRAMES, "number of frames")
+        segments = reader.bounded(1, frames, "number of segments")
+        header = cls(
+            width=width,
+            height=height,
+            frames=frames,
+            segments=segments,
+            time_base=_read_rational(reader, "time base"),
+            start_pts=reader.signed_varint(),
+            frame_duration=reader.bounded(1, MAX_RATIONAL, "frame duration"),
+            sample_aspect_ratio=_read_rational(reader, "sample aspect ratio"),
+            primaries=reader.u8(),
+            transfer=reader.u8(),
+            matrix=reader.u8(),
+            full_range=bool(reader.bounded_u8(0, 1, "colour range")),
+            rotation=90 * reader.bounded_u8(0, 3, "rotation"),
+            bit_depth=reader.bounded_u8(8, 8, "bit depth"),
+        )
+        reader.finish()
+        return header
+
+
+def _check_version(reader: ByteReader) -> None:
+    major, minor = reader.u8(), reader.u8()
+    if major > FORMAT_MAJOR:
+        raise UnsupportedError(
+            f"the file has format version {major}.{minor}; "
+            f"this program reads up to {FORMAT_MAJOR}.x: a later nervcodec is needed"
+        )
+    if minor != FORMAT_MINOR:
+        raise UnsupportedError(
+            f"the file has format version {major}.{minor}; before 1.0 only "
+            f"{FORMAT_MAJOR}.{FORMAT_MINOR} files can be read by this program"
+        )
+    profile, flags = reader.u8(), reader.u8()
+    if profile != 0:
+        raise UnsupportedError(f"HEAD: unknown profile {profile}")
+    if flags != 0:
+        raise BitstreamError(f"HEAD: reserved flags are set ({flags:#04x})")
+
+
+def _rational(value: Fraction) -> bytes:
+    return varint(value.numerator) + varint(value.denominator)
+
+
+def _read_rational(reader: ByteReader, field: str) -> Fraction:
+    numerator = reader.bounded(1, MAX_RATIONAL, f"{field} numerator")
+    denominator = reader.bounded(1, MAX_RATIONAL, f"{field} denominator")
+    value = Fraction(numerator, denominator)
+    if value.denominator != denominator:
+        raise BitstreamError(f"HEAD: {field} {numerator}/{denominator} is not in lowest terms")
+    return value
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One upsampling stage: conv ``kernel`` x ``kernel``, PixelShuffle(``stride``), GELU."""
+
+    stride: int
+    kernel: int
+    channels: int
+    hfscm: bool
+
+
+@dataclass(frozen=True)
+class HfscmSpec:
+    """Shape of the high-frequency attention blocks (paper section 3.2), shared by all stages."""
+
+    reduction: int = 5
+    kernel: int = 7
+    attention: Attention = Attention.SINGLE
+    extra_convs: int = 2
+    extra_kernel: int = 3
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything that fixes a decoder network but the frame size; at the head of each SEGM."""
+
+    stages: tuple[StageSpec, ...]
+    embedding_channels: int
+    stem_channels: int
+    head_kernel: int = 3
+    hfscm: HfscmSpec = HfscmSpec()
+    msfrp_stage: int | None = None
+
+    @property
+    def total_stride(self) -> int:
+        product = 1
+        for stage in self.stages:
+            product *= stage.stride
+        return product
+
+    @property
+    def has_hfscm(self) -> bool:
+        return any(stage.hfscm for stage in self.stages)
+
+    def grid(self, width: int, height: int) -> tuple[int, int]:
+        """Rows and columns of the embedding of a ``width`` x ``height`` frame."""
+        return -(-height // self.total_stride), -(-width // self.total_stride)
+
+    def to_bytes(self) -> bytes:
+        flags = int(self.has_hfscm) | int(self.msfrp_stage is not None) << 1
+        out = bytearray([Architecture.HNERV, flags, len(self.stages)])
+        for stage in self.stages:
+            out += bytes([stage.stride, stage.kernel]) + varint(stage.channels)
+        out += varint(self.embedding_channels) + varint(self.stem_channels)
+        out.append(self.head_kernel)
+        if self.has_hfscm:
+            block = self.hfscm
+            mask = sum(int(stage.hfscm) << index for index, stage in enumerate(self.stages))
+            out += bytes(
+                [
+                    mask,
+                    block.reduction,
+                    block.kernel,
+                    block.attention,
+                    block.extra_convs,
+                    block.extra_kernel,
+                ]
+            )
+        if self.msfrp_stage is not None:
+            out.append(self.msfrp_stage)
+        return bytes(out)
+
+    @classmethod
+    def read(cls, reader: ByteReader) -> ModelSpec:
+        """Parse and check a model description from the reader's position on."""
+        architecture = reader.u8()
+        if architecture != Architecture.HNERV:
+            raise UnsupportedError(f"unknown network architecture {architecture}")
+        flags = reader.bounded_u8(0, 3, "model flags")
+        count = reader.bounded_u8(1, MAX_STAGES, "number of stages")
+        shapes = [_read_stage(reader) for _ in range(count)]
+        embedding = reader.bounded(1, MAX_CHANNELS, "embedding channels")
+        stem = reader.bounded(1, MAX_CHANNELS, "stem channels")
+        head_kernel = _read_kernel(reader, "head kernel")
+        mask, block = _read_hfscm(reader, count) if flags & 1 else (0, HfscmSpec())
+        msfrp = reader.bounded_u8(0, count - 1, "MSFRP stage") if flags & 2 else None
+        stages = tuple(
+            StageSpec(stride, kernel, channels, bool(mask >> index & 1))
+            for index, (stride, kernel, channels) in enumerate(shapes)
+        )
+        return cls(stages, embedding, stem, head_kernel, block, msfrp)
+
+
+def _read_stage(reader: ByteReader) -> tuple[int, int, int]:
+    stride = reader.bounded_u8(1, MAX_STRIDE, "stride")
+    kernel = _read_kernel(reader, "kernel")
+    return stride, kernel, reader.bounded(1, MAX_CHANNELS, "stage channels")
+
+
+def _read_kernel(reader: ByteReader, field: str) -> int:
+    kernel = reader.bounded_u8(1, MAX_KERNEL, field)
+    if kernel % 2 == 0:
+        raise BitstreamError(f"{field} {kernel} is even")
+    return kernel
+
+
+def _read_hfscm(reader: ByteReader, stages: int) -> tuple[int, HfscmSpec]:
+    """The mask of the stages that carry HFSCM, and the block's shape."""
+    mask = reader.bounded_u8(1, (1 << stages) - 1, "HFSCM stage mask")
+    block = HfscmSpec(
+        reduction=reader.bounded_u8(1, 255, "attention reduction"),
+        kernel=_read_kernel(reader, "attention kernel"),
+        attention=Attention(reader.bounded_u8(0, len(Attention) - 1, "attention kind")),
+        extra_convs=reader.bounded_u8(0, MAX_EXTRA_CONVS, "number of extra convolutions"),
+        extra_kernel=_read_kernel(reader, "extra kernel"),
+    )
+    return mask, block

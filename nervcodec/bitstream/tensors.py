@@ -1,0 +1,178 @@
+"""Which tensors a model description implies, in file order, and what it costs to evaluate it.
+
+All of it is integer arithmetic on a :class:`~nervcodec.bitstream.syntax.ModelSpec`, so that a
+hostile file is refused before anything is allocated. The torch modules of
+:mod:`nervcodec.models` carry the same names and shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+
+from nervcodec.bitstream.syntax import Attention, ModelSpec
+from nervcodec.errors import UnsupportedError
+
+RGB = 3
+BANDS = 4
+"""LL, LH, HL and HH of one Haar step."""
+
+EMBEDDING = "embedding"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name and shape of one coded tensor."""
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def channel_axis(self) -> int | None:
+        """Axis that may have a scale for each index; None where there is one scale only."""
+        if len(self.shape) != 4:
+            return None
+        return 1 if self.name == EMBEDDING else 0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Caps on what one segment may ask for, checked before any allocation.
+
+    The defaults admit 8K frames and a hundred million parameters on a machine with 24 GiB.
+    """
+
+    parameters: int = 1 << 27
+    macs_per_frame: int = 1 << 44
+    activation_bytes: int = 16 << 30
+
+
+@dataclass(frozen=True)
+class ConvShape:
+    """One convolution of the decoder: weights (out, inputs a group, kernel, kernel), map size."""
+
+    name: str
+    inputs: int
+    outputs: int
+    kernel: int
+    groups: int
+    height: int
+    width: int
+
+    @property
+    def weight_shape(self) -> tuple[int, int, int, int]:
+        return self.outputs, self.inputs // self.groups, self.kernel, self.kernel
+
+    @property
+    def macs(self) -> int:
+        return prod(self.weight_shape) * self.height * self.width
+
+    @property
+    def values(self) -> int:
+        """Number of values in the output map."""
+        return self.outputs * self.height * self.width
+
+
+def attention_width(channels: int, reduction: int) -> int:
+    """Channels inside HFSCM: C / r rounded up."""
+    return -(-channels // reduction)
+
+
+def _attention_conv(spec: ModelSpec, channels: int) -> tuple[int, int]:
+    """Output channels and groups of the spatial attention's last convolution."""
+    return {
+        Attention.SINGLE: (1, 1),
+        Attention.DENSE: (channels, 1),
+        Attention.GROUPED: ((BANDS + 1) * -(-channels // (BANDS + 1)), BANDS + 1),
+    }[spec.hfscm.attention]
+
+
+def _hfscm_convs(
+    spec: ModelSpec, prefix: str, channels: int, height: int, width: int
+) -> Iterator[ConvShape]:
+    block = spec.hfscm
+    inner = attention_width(channels, block.reduction)
+
+    def conv(name: str, inputs: int, outputs: int, kernel: int, groups: int = 1) -> ConvShape:
+        return ConvShape(f"{prefix}.{name}", inputs, outputs, kernel, groups, height, width)
+
+    yield conv("channel_reduce", channels, inner, 1)
+    yield conv("channel_expand", inner, channels, 1)
+    yield conv("spatial_reduce", channels, inner, block.kernel)
+    outputs, groups = _attention_conv(spec, channels)
+    yield conv("spatial_expand", (BANDS + 1) * inner, outputs, block.kernel, groups)
+    for index in range(block.extra_convs):
+        yield conv(f"extra.{index}", channels, channels, block.extra_kernel)
+
+
+def convolutions(spec: ModelSpec, width: int, height: int) -> Iterator[ConvShape]:
+    """Every convolution of the decoder in file order, for frames of ``width`` x ``height``."""
+    rows, columns = spec.grid(width, height)
+    channels = spec.stem_channels
+    yield ConvShape("stem", spec.embedding_channels, channels, 1, 1, rows, columns)
+    reuse = None
+    for index, stage in enumerate(spec.stages):
+        outputs = stage.channels * stage.stride**2
+        prefix = f"stages.{index}"
+        yield ConvShape(f"{prefix}.conv", channels, outputs, stage.kernel, 1, rows, columns)
+        rows, columns, channels = rows * stage.stride, columns * stage.stride, stage.channels
+        if stage.hfscm:
+            yield from _hfscm_convs(spec, f"{prefix}.hfscm", channels, rows, columns)
+        if index == spec.msfrp_stage:
+            reuse = ConvShape("msfrp", channels, RGB, 1, 1, rows, columns)
+    if reuse is not None:
+        yield reuse
+    yield ConvShape("head", channels, RGB, spec.head_kernel, 1, rows, columns)
+
+
+def tensor_specs(spec: ModelSpec, width: int, height: int, frames: int) -> list[TensorSpec]:
+    """The coded tensors of one segment, in the order of the file (spec section 5.3)."""
+    rows, columns = spec.grid(width, height)
+    tensors = [TensorSpec(EMBEDDING, (frames, spec.embedding_channels, rows, columns))]
+    for conv in convolutions(spec, width, height):
+        if conv.name.endswith("spatial_expand"):
+            prefix = conv.name.removesuffix("spatial_expand")
+            tensors.append(TensorSpec(f"{prefix}phi", (BANDS,)))
+        tensors.append(TensorSpec(f"{conv.name}.weight", conv.weight_shape))
+        tensors.append(TensorSpec(f"{conv.name}.bias", (conv.outputs,)))
+    return tensors
+
+
+def parameter_count(spec: ModelSpec, width: int, height: int, frames: int) -> int:
+    """Decoder parameters plus embedding values: what ``--params`` counts."""
+    return sum(tensor.size for tensor in tensor_specs(spec, width, height, frames))
+
+
+def macs_per_frame(spec: ModelSpec, width: int, height: int) -> int:
+    """Multiply-accumulates of the convolutions for one frame."""
+    return sum(conv.macs for conv in convolutions(spec, width, height))
+
+
+def activation_bytes(spec: ModelSpec, width: int, height: int) -> int:
+    """Upper estimate of the float32 maps alive at once for one frame, in bytes.
+
+    Eight maps as large as the largest convolution's output: what the attention block holds
+    (F1, F2, X, the five-fold concatenation and its GELU) is less than that.
+    """
+    return 4 * 8 * max(conv.values for conv in convolutions(spec, width, height))
+
+
+def check_limits(spec: ModelSpec, width: int, height: int, frames: int, limits: Limits) -> None:
+    """Refuse a segment that asks for more than ``limits``, by arithmetic alone.
+
+    Raises:
+        UnsupportedError: with the figure asked for and the cap.
+    """
+    asked = (
+        ("parameters", parameter_count(spec, width, height, frames), limits.parameters),
+        ("multiplications a frame", macs_per_frame(spec, width, height), limits.macs_per_frame),
+        ("bytes of activations", activation_bytes(spec, width, height), limits.activation_bytes),
+    )
+    for what, value, cap in asked:
+        if value > cap:
+            raise UnsupportedError(f"the file asks for {value} {what}; the limit is {cap}")
