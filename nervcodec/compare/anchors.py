@@ -1,0 +1,323 @@
+"""Rate-distortion points of x264 and x265; :mod:`nervcodec.metrics` measures the frames.
+
+The encoders run in memory with a preset and a CRF and nothing else changed: B-frames, look-ahead
+and psychovisual tuning as they come. The colour conversions are those of :mod:`nervcodec.video`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from av import FFmpegError
+from av.codec.context import CodecContext, Flags
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.format import VideoFormat
+from av.video.reformatter import ColorRange
+from numpy.typing import NDArray
+
+from nervcodec.errors import UsageError
+from nervcodec.metrics import FrameStatistics
+from nervcodec.video.color import decide_color, frame_to_rgb, rgb_to_frame
+from nervcodec.video.errors_av import cause
+from nervcodec.video.info import UNSPECIFIED, ColorInfo
+
+PRESETS = (
+    "ultrafast",
+    "superfast",
+    "veryfast",
+    "faster",
+    "fast",
+    "medium",
+    "slow",
+    "slower",
+    "veryslow",
+    "placebo",
+)
+"""The presets of both encoders. Checked here because x264 prints about others on its own."""
+
+MAX_CRF = 51.0
+"""Both encoders' largest CRF at 8 bits; the smallest is 0, lossless in x264."""
+
+_CRF_STEPS = 10
+"""Steps of the search to a CRF of 1: a tenth moves the size by about 1.3 %."""
+
+_CLOSE_ENOUGH = 1.005
+"""Ratio to the target at which the search ends: less than half a step of CRF."""
+
+
+@dataclass(frozen=True)
+class AnchorPoint:
+    """One measured point of a conventional codec.
+
+    ``bytes`` is the sum of the video packets alone (see :class:`EncodedStream`), ``psnr`` the
+    mean over the frames of their RGB PSNR in dB, ``ms_ssim`` None where it was left out or is
+    not defined. The seconds are wall-clock and include the conversion from and to RGB: encoding
+    with all threads, decoding on one.
+    """
+
+    codec: str
+    preset: str
+    crf: float
+    bytes: int
+    psnr: float
+    ms_ssim: float | None
+    encode_seconds: float
+    decode_seconds: float
+
+
+@dataclass(frozen=True)
+class EncodedStream:
+    """A coded clip before it is measured: its packets in coding order and how they came about.
+
+    ``extradata`` holds the parameter sets, which a container stores once; x265 adds 2.3 kB of
+    text about its settings there. x264 puts its text (0.7 kB) in the first packet.
+    """
+
+    codec: str
+    preset: str
+    crf: float
+    color: ColorInfo
+    packets: tuple[Packet[Any], ...]
+    extradata: bytes
+    seconds: float
+
+    @property
+    def size(self) -> int:
+        """Bytes of the packets, without ``extradata`` and without any container."""
+        return sum(packet.size for packet in self.packets)
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    decoder: str
+    min_side: int
+    options: dict[str, str]
+
+
+_ENCODERS = {
+    "libx264": _Encoder("h264", 1, {}),
+    # x265 4.2 writes past its look-ahead arrays on frames smaller than a coding tree unit, which
+    # may end the process; and it logs to stderr past FFmpeg's own log.
+    "libx265": _Encoder("hevc", 64, {"x265-params": "log-level=none"}),
+}
+
+
+def encode_anchor(
+    frames: Iterable[NDArray[np.uint8]],
+    codec: str,
+    preset: str,
+    crf: float,
+    frame_rate: Fraction | int,
+    *,
+    color: ColorInfo | None = None,
+    with_ms_ssim: bool = True,
+) -> AnchorPoint:
+    """Encode, decode and measure ``frames`` with ``libx264`` or ``libx265``.
+
+    Args:
+        frames: uint8 RGB (H, W, 3) each, or one array (T, H, W, 3). They are gone through twice;
+            an iterator is therefore held in memory as a whole.
+        codec, preset, crf: a key of the encoder, one of :data:`PRESETS`, 0 to :data:`MAX_CRF`.
+        frame_rate: frames a second; at one CRF both encoders spend fewer bytes at higher rates.
+        color: matrix and range of the Y'CbCr in between; None for limited range with BT.709
+            from 720 lines on, else BT.601.
+        with_ms_ssim: False leaves MS-SSIM out, for speed.
+
+    Sides that are odd cannot be halved, so such frames are coded in 4:4:4, all others in 4:2:0.
+
+    Raises:
+        UsageError: an unknown codec or preset, a CRF out of range, frames that are none, unlike
+            each other, or too small for the codec.
+    """
+    clip = _replayable(frames)
+    return _measure(encode_stream(clip, codec, preset, crf, frame_rate, color), clip, with_ms_ssim)
+
+
+def anchor_at_bytes(
+    frames: Iterable[NDArray[np.uint8]],
+    codec: str,
+    preset: str,
+    target_bytes: int,
+    frame_rate: Fraction | int,
+    *,
+    color: ColorInfo | None = None,
+    with_ms_ssim: bool = True,
+) -> AnchorPoint:
+    """The point of :func:`encode_anchor` whose bytes are nearest to ``target_bytes`` in ratio.
+
+    Bisects the CRF in tenths, at most 9 encodes, and measures the nearest of them alone. A size
+    out of the codec's reach gives a point near CRF 0 or 51: compare ``bytes`` with the target.
+
+    Raises UsageError as :func:`encode_anchor` does, and for a target below one byte.
+    """
+    if target_bytes < 1:
+        raise UsageError(f"target of {target_bytes} bytes: at least 1 is needed")
+    clip = _replayable(frames)
+    low, high = 0, round(MAX_CRF * _CRF_STEPS)
+    nearest: EncodedStream | None = None
+    while low <= high:
+        middle = (low + high) // 2
+        stream = encode_stream(clip, codec, preset, middle / _CRF_STEPS, frame_rate, color)
+        if nearest is None or _off(stream, target_bytes) < _off(nearest, target_bytes):
+            nearest = stream
+        if _off(stream, target_bytes) < _CLOSE_ENOUGH:
+            break
+        if stream.size > target_bytes:
+            low = middle + 1
+        else:
+            high = middle - 1
+    assert nearest is not None
+    return _measure(nearest, clip, with_ms_ssim)
+
+
+def encode_stream(
+    frames: Iterable[NDArray[np.uint8]],
+    codec: str,
+    preset: str,
+    crf: float,
+    frame_rate: Fraction | int,
+    color: ColorInfo | None = None,
+) -> EncodedStream:
+    """The encoding half of :func:`encode_anchor`, with its arguments and errors."""
+    _check_settings(codec, preset, crf, frame_rate)
+    others = iter(frames)
+    first = next(others, None)
+    if first is None:
+        raise UsageError("no frames to encode")
+    _check_first(first, codec)
+    height, width = first.shape[:2]
+    color = color or _default_color(height)
+    try:
+        context = _open_encoder(width, height, codec, preset, crf, frame_rate, color)
+        packets, seconds = _encode_all(context, itertools.chain([first], others), color)
+    except (FFmpegError, OverflowError) as exc:
+        raise UsageError(f"{codec} cannot encode {width}x{height}: {cause(exc)}") from exc
+    extradata = context.extradata or b""
+    return EncodedStream(codec, preset, crf, color, tuple(packets), extradata, seconds)
+
+
+def decode_stream(stream: EncodedStream) -> Iterator[tuple[NDArray[np.uint8], float]]:
+    """Each frame of ``stream`` by index: uint8 RGB (H, W, 3), and the seconds that it took."""
+    decoder = CodecContext.create(_ENCODERS[stream.codec].decoder, "r")
+    assert isinstance(decoder, VideoCodecContext)
+    decoder.extradata = stream.extradata
+    decoder.thread_count = 1  # more would go on working while the caller's clock stands still
+    index = 0
+    start = time.perf_counter()
+    for packet in (*stream.packets, None):
+        for picture in decoder.decode(packet):
+            assert picture.pts == index, (picture.pts, index)
+            rgb = frame_to_rgb(picture, stream.color)
+            yield rgb, time.perf_counter() - start
+            index += 1
+            start = time.perf_counter()
+
+
+def _measure(
+    stream: EncodedStream, frames: Iterable[NDArray[np.uint8]], with_ms_ssim: bool
+) -> AnchorPoint:
+    statistics = FrameStatistics(with_ms_ssim=with_ms_ssim)
+    decode_seconds = 0.0
+    for reference, (decoded, seconds) in zip(frames, decode_stream(stream), strict=True):
+        statistics.add(reference, decoded)
+        decode_seconds += seconds
+    return AnchorPoint(
+        codec=stream.codec,
+        preset=stream.preset,
+        crf=stream.crf,
+        bytes=stream.size,
+        psnr=statistics.psnr,
+        ms_ssim=statistics.ms_ssim,
+        encode_seconds=stream.seconds,
+        decode_seconds=decode_seconds,
+    )
+
+
+def _open_encoder(
+    width: int,
+    height: int,
+    codec: str,
+    preset: str,
+    crf: float,
+    frame_rate: Fraction | int,
+    color: ColorInfo,
+) -> VideoCodecContext:
+    context = CodecContext.create(codec, "w")
+    assert isinstance(context, VideoCodecContext)
+    context.width, context.height = width, height
+    context.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
+    context.framerate = Fraction(frame_rate)
+    context.time_base = 1 / Fraction(frame_rate)
+    context.color_primaries = color.primaries
+    context.color_trc = color.transfer
+    context.colorspace = color.matrix
+    context.color_range = ColorRange.JPEG if color.full_range else ColorRange.MPEG
+    # PyAV asks for slice threads, which make x264 cut every frame into slices: 1 to 16 % more
+    # bytes at the same PSNR. AUTO is what the ffmpeg program does.
+    context.thread_type = "AUTO"
+    context.flags |= Flags.global_header
+    context.options = {"preset": preset, "crf": f"{crf:g}", **_ENCODERS[codec].options}
+    context.open()
+    return context
+
+
+def _encode_all(
+    context: VideoCodecContext, frames: Iterable[NDArray[np.uint8]], color: ColorInfo
+) -> tuple[list[Packet[Any]], float]:
+    """The packets of all frames, and the seconds without those spent in fetching the frames."""
+    pixel_format, shape = context.pix_fmt, (context.height, context.width, 3)
+    assert pixel_format is not None
+    packets: list[Packet[Any]] = []
+    seconds = 0.0
+    for index, frame in enumerate(frames):
+        if frame.shape != shape or frame.dtype != np.uint8:
+            raise UsageError(f"frame {index} is {frame.dtype} {frame.shape}, not uint8 {shape}")
+        start = time.perf_counter()
+        picture = rgb_to_frame(frame, pixel_format, color)
+        picture.pts = index
+        packets += context.encode(picture)
+        seconds += time.perf_counter() - start
+    start = time.perf_counter()
+    packets += context.encode(None)
+    return packets, seconds + time.perf_counter() - start
+
+
+def _check_settings(codec: str, preset: str, crf: float, frame_rate: Fraction | int) -> None:
+    if codec not in _ENCODERS:
+        raise UsageError(f"unknown anchor codec {codec!r}: choose from {', '.join(_ENCODERS)}")
+    if preset not in PRESETS:
+        raise UsageError(f"unknown preset {preset!r}: choose from {', '.join(PRESETS)}")
+    if not 0 <= crf <= MAX_CRF:
+        raise UsageError(f"CRF {crf} is not between 0 and {MAX_CRF:g}")
+    if frame_rate <= 0:
+        raise UsageError(f"frame rate {frame_rate} is not positive")
+
+
+def _check_first(frame: NDArray[np.uint8], codec: str) -> None:
+    if frame.ndim != 3 or frame.shape[2] != 3:
+        raise UsageError(f"frames to encode must be uint8 (H, W, 3), not {frame.shape}")
+    height, width = frame.shape[:2]
+    side = _ENCODERS[codec].min_side
+    if min(width, height) < side:
+        raise UsageError(f"{codec} needs frames of at least {side}x{side}, not {width}x{height}")
+
+
+def _default_color(height: int) -> ColorInfo:
+    untagged = (UNSPECIFIED, UNSPECIFIED, UNSPECIFIED, 0)
+    return decide_color(untagged, VideoFormat("yuv420p"), height)
+
+
+def _replayable(frames: Iterable[NDArray[np.uint8]]) -> Iterable[NDArray[np.uint8]]:
+    return list(frames) if isinstance(frames, Iterator) else frames
+
+
+def _off(stream: EncodedStream, target_bytes: int) -> float:
+    """How far the size is from the target as a ratio, 1 being exact."""
+    return max(stream.size / target_bytes, target_bytes / stream.size)

@@ -1,0 +1,201 @@
+"""Opening a video file safely, choosing its stream, and decoding it; :mod:`.reader` is the face.
+
+Formats are limited to :data:`INPUT_FORMATS` and protocols to plain files: FFmpeg would
+otherwise follow a text file named ``.mp4`` to other files and to the network.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from nervcodec.errors import InputVideoError
+from nervcodec.video.errors_av import AV_ERRORS, cause, file_name, is_system_error
+
+INPUT_FORMATS = (
+    *("mov", "matroska", "avi", "gif", "apng", "mpegts", "mpeg", "mpegvideo", "h264", "hevc"),
+    *("vvc", "obu", "ivf", "yuv4mpegpipe", "flv", "asf", "mxf", "ogg", "nut", "dv", "m4v"),
+    *("rm", "wtv", "gxf", "h263", "mjpeg"),
+)
+"""FFmpeg demuxers that may be opened: containers of one file. Never playlists and manifests
+(concat, hls, dash, sdp), image sequences, devices, or formats that any text file fits."""
+
+_COVER = Disposition.attached_pic | Disposition.timed_thumbnails
+_RATE_PACKETS = 96
+"""Packets looked at to check the frame rate: enough to average out rounding to 1 ms."""
+
+_MAX_REORDER = 16
+"""Frames that may be decoded before earlier ones (H.264 and HEVC allow no more)."""
+
+
+def open_input(path: str | os.PathLike[str]) -> InputContainer:
+    """Open a video file; InputVideoError says in one line why it cannot be."""
+    name = file_name(path)
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise InputVideoError(f"{name}: is a folder, not a video file")
+        if not stat.S_ISREG(status.st_mode):
+            raise InputVideoError(f"{name}: is not a regular file")
+        if status.st_size == 0:
+            raise InputVideoError(f"{name}: the file is empty")
+        return av.open(
+            f"file:{Path(path).absolute()}",
+            mode="r",
+            container_options={
+                "format_whitelist": ",".join(INPUT_FORMATS),
+                "protocol_whitelist": "file",
+            },
+            metadata_errors="replace",
+        )
+    except AV_ERRORS as exc:
+        if is_system_error(exc):
+            raise InputVideoError(f"{name}: cannot be read: {cause(exc)}") from exc
+        raise InputVideoError(f"{name}: {_why_not_opened(path)}") from exc
+
+
+def _why_not_opened(path: str | os.PathLike[str]) -> str:
+    """Tell a damaged MP4 from a file that is no video, by its first bytes."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(12)
+    except (OSError, ValueError):
+        head = b""
+    if head[4:8] == b"ftyp":
+        return "the MP4 file is damaged or cut short (its index cannot be read)"
+    return "is not a video in a known format, or is damaged at its very start"
+
+
+def decode_frames(
+    container: InputContainer, stream: VideoStream, name: str
+) -> Iterator[VideoFrame]:
+    """The frames of ``stream`` in presentation order, as they are decoded.
+
+    Undecodable packets before the first key frame are skipped, as a recording that starts in
+    mid-stream has them. Raises InputVideoError, saying after how many frames, for any other
+    damage and for a file that ends before its index does.
+    """
+    frames = packets = 0
+    key_seen = False
+    stream.thread_type = "AUTO"
+    demuxer = container.demux(stream)
+    while True:
+        try:
+            packet = next(demuxer, None)
+            if packet is None:
+                break
+            packets += packet.size > 0
+            key_seen = key_seen or packet.is_keyframe
+            decoded = packet.decode()
+        except AV_ERRORS as exc:
+            if key_seen or is_system_error(exc):
+                message = f"{name}: cannot be decoded after {frames} frames: {cause(exc)}"
+                raise InputVideoError(message) from exc
+            continue
+        for frame in decoded:
+            frames += 1
+            yield frame
+    if packets and not frames:
+        raise InputVideoError(f"{name}: no frame can be decoded")
+    if "mov" in container.format.name and packets < len(stream.index_entries):
+        raise InputVideoError(
+            f"{name}: the file is cut short: it ends after {frames} frames, "
+            f"its index lists {len(stream.index_entries)}"
+        )
+
+
+def choose_stream(path: str | os.PathLike[str]) -> tuple[int, VideoFrame]:
+    """Index and first frame of the first video stream that is no cover and yields a frame.
+
+    The order in the file decides, not the size of the picture: empty tracks are passed over,
+    a small auxiliary track is taken if it comes first. InputVideoError when there is none.
+    """
+    name = file_name(path)
+    with open_input(path) as container:
+        candidates = [s.index for s in container.streams.video if not s.disposition & _COVER]
+        if not candidates:
+            raise InputVideoError(f"{name}: {_why_no_video(container)}")
+    reasons = []
+    for index in candidates:
+        try:
+            frame = _first_frame(path, index, name)
+        except InputVideoError as exc:
+            reasons.append(exc)
+            continue
+        if frame is not None:
+            return index, frame
+    if reasons:
+        raise reasons[0]
+    raise InputVideoError(f"{name}: its video stream holds no frame")
+
+
+def _why_no_video(container: InputContainer) -> str:
+    if container.streams.video:
+        return "holds only a cover picture, no video"
+    if container.streams.audio:
+        return "holds audio only, no video"
+    return "holds no video stream"
+
+
+def _first_frame(path: str | os.PathLike[str], index: int, name: str) -> VideoFrame | None:
+    """The first frame of a stream, None if the track is empty; InputVideoError if undecodable."""
+    with open_input(path) as container:
+        stream = video_stream(container, index)
+        if stream.codec_context is None:
+            raise InputVideoError(f"{name}: its video codec is not supported")
+        codec = stream.codec_context.codec.canonical_name
+        try:
+            return next(decode_frames(container, stream, name), None)
+        except InputVideoError as exc:
+            if _is_encrypted(path, index):
+                raise InputVideoError(f"{name}: the video is encrypted (DRM)") from exc
+            raise InputVideoError(
+                f"{name}: no frame of its {codec} video can be decoded, it is damaged"
+            ) from exc
+
+
+def _is_encrypted(path: str | os.PathLike[str], index: int) -> bool:
+    with open_input(path) as container:
+        try:
+            packet = next(container.demux(video_stream(container, index)), None)
+        except AV_ERRORS:
+            return False
+        return packet is not None and packet.has_sidedata("encryption_info")
+
+
+def video_stream(container: InputContainer, index: int) -> VideoStream:
+    """The video stream with this index in the file."""
+    return next(s for s in container.streams.video if s.index == index)
+
+
+def packet_rate(path: str | os.PathLike[str], index: int) -> Fraction | None:
+    """Frames a second by the timestamps of the first packets; None when they say nothing.
+
+    Containers' own rates cannot be trusted: 1000 is common in Matroska and FLV.
+    """
+    times = []
+    with open_input(path) as container:
+        stream = video_stream(container, index)
+        try:
+            for packet in container.demux(stream):
+                if packet.pts is not None and packet.size and not packet.is_discard:
+                    times.append(packet.pts)
+                if len(times) == _RATE_PACKETS:
+                    break
+        except AV_ERRORS:
+            return None
+        times.sort()
+        if len(times) == _RATE_PACKETS:
+            del times[-_MAX_REORDER:]
+        if len(times) < 2 or times[0] == times[-1] or not stream.time_base:
+            return None
+        return Fraction(len(times) - 1) / ((times[-1] - times[0]) * stream.time_base)

@@ -1,0 +1,310 @@
+"""Writing RGB frames as a video file; :mod:`.reader` reads them back, :mod:`.color` converts.
+
+MP4 and MOV hold a rendition in H.264 or HEVC with exact times; Matroska holds the very RGB
+samples in FFV1, but its clock ticks in milliseconds.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+import numpy as np
+from av.codec.context import Flags
+from av.packet import Packet
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from nervcodec.errors import HfsvError, OutputError, UsageError
+from nervcodec.video.color import rgb_to_frame
+from nervcodec.video.errors_av import AV_ERRORS, cause, file_name, is_system_error
+from nervcodec.video.info import UNSPECIFIED, ColorInfo
+from nervcodec.video.passthrough import AudioCopy
+from nervcodec.video.remux import MAX_TIMESCALE, common_timescale, muxer_options
+
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+"""FFmpeg's muxer by suffix of the output file."""
+
+_DEFAULT_CODEC = {"mp4": "h264", "mov": "h264", "matroska": "ffv1"}
+_CODECS = {
+    "mp4": ("h264", "hevc"),
+    "mov": ("h264", "hevc"),
+    "matroska": ("ffv1", "h264", "hevc"),
+}
+_ENCODERS = {"h264": "libx264", "hevc": "libx265", "ffv1": "ffv1"}
+DEFAULT_CRF = 12
+DEFAULT_PRESET = "medium"
+PRESETS = (
+    *("ultrafast", "superfast", "veryfast", "faster", "fast"),
+    *("medium", "slow", "slower", "veryslow", "placebo"),
+)
+"""Names that x264 and x265 give to their trades of speed for size."""
+
+_MIN_HEVC_SIDE = 16
+_MIN_MOV_TIMESCALE = 10000
+"""The MP4 muxer doubles a time base's denominator until it is at least this."""
+_MATROSKA_TICKS = 1000
+_FALLBACK_TIME_BASE = Fraction(1, 90000)
+_KNOWN_PRIMARIES = frozenset((1, *range(4, 13), 22))
+_KNOWN_TRANSFERS = frozenset((1, *range(4, 19)))
+
+
+@dataclass(frozen=True)
+class OutputFormat:
+    """Container (``mp4``, ``mov``, ``matroska``) and codec (``h264``, ``hevc``, ``ffv1``).
+
+    ``crf`` and ``preset`` are x264's and x265's; at crf 12 what is lost is not seen. FFV1 has
+    no such setting: it loses nothing.
+    """
+
+    container: str
+    codec: str
+    crf: int = DEFAULT_CRF
+    preset: str = DEFAULT_PRESET
+
+    def __post_init__(self) -> None:
+        if self.codec not in _CODECS.get(self.container, ()):
+            raise UsageError(f"{self.container} output cannot be in {self.codec}")
+        if not 0 <= self.crf <= 51:
+            raise UsageError(f"crf must be 0 to 51, not {self.crf}")
+        if self.preset not in PRESETS:
+            raise UsageError(f"unknown preset {self.preset}, it is one of {' '.join(PRESETS)}")
+
+
+def output_format(
+    path: str | os.PathLike[str],
+    codec: str | None = None,
+    *,
+    crf: int = DEFAULT_CRF,
+    preset: str = DEFAULT_PRESET,
+) -> OutputFormat:
+    """The format for an output file by its suffix; UsageError names the suffixes known."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in CONTAINERS:
+        known = " ".join(CONTAINERS)
+        raise UsageError(f"{file_name(path)}: unknown kind of video, name it one of {known}")
+    container = CONTAINERS[suffix]
+    codec = codec or _DEFAULT_CODEC[container]
+    if codec not in _CODECS[container]:
+        known = " ".join(_CODECS[container])
+        raise UsageError(f"{file_name(path)}: {suffix} can hold {known}, not {codec}")
+    return OutputFormat(container, codec, crf, preset)
+
+
+class VideoWriter:
+    """Writes frames to exactly ``path``; as a context manager it finishes the file on success.
+
+    Times are in ``time_base`` ticks and come back from MP4 and MOV as the very same rational
+    seconds, frame for frame. Matroska rounds them to 1 ms, which is warned of when it matters.
+    A first pts below zero moves picture and sound together to begin at zero. H.264 and HEVC
+    are 4:2:0, or 4:4:4 for odd sizes. ``passthrough`` is (bytes, container) of
+    :class:`.passthrough.Passthrough`. ``warnings`` grows as things are found out.
+
+    Raises OutputError when the file cannot be written, BitstreamError for a bad passthrough.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        fmt: OutputFormat,
+        *,
+        width: int,
+        height: int,
+        time_base: Fraction,
+        sample_aspect_ratio: Fraction,
+        rotation: int,
+        color: ColorInfo,
+        frame_rate: Fraction | None,
+        passthrough: tuple[bytes, str] | None,
+        metadata: dict[str, str] | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self._name = file_name(path)
+        self._fmt = fmt
+        self._size = (width, height)
+        self._color = color
+        self._given_time_base = time_base
+        self.warnings: list[str] = []
+        self._time_base = self._representable(time_base)
+        self._pixel_format = self._choose_pixel_format()
+        self._closed = False
+        self._shift: int | None = None
+        self._last_pts: int | None = None
+        self._audio = AudioCopy(*passthrough) if passthrough else None
+        try:
+            self._output = av.open(
+                os.fspath(path),
+                mode="w",
+                format=fmt.container,
+                container_options=muxer_options(fmt.container, self._timescale()),
+            )
+            self._stream = self._add_video(frame_rate, sample_aspect_ratio, threads)
+            if rotation:
+                self._stream.set_display_rotation(rotation)
+            self._output.metadata.update(metadata or {})
+            if self._audio:
+                self._audio.attach(self._output)
+                self.warnings += self._audio.warnings
+            self._output.start_encoding()
+        except AV_ERRORS as exc:
+            raise OutputError(f"{self._name}: cannot be written: {self._why(exc)}") from exc
+
+    def _representable(self, time_base: Fraction) -> Fraction:
+        """The time base itself where 32 bits hold it, else a fine one."""
+        if max(time_base.numerator, time_base.denominator) <= MAX_TIMESCALE:
+            return time_base
+        self.warnings.append(f"frame times are rounded to {_FALLBACK_TIME_BASE} s")
+        return _FALLBACK_TIME_BASE
+
+    def _choose_pixel_format(self) -> str:
+        if self._fmt.codec == "ffv1":
+            return "bgr0"
+        if self._size[0] % 2 or self._size[1] % 2:
+            self.warnings.append(
+                "width or height is odd: written as 4:4:4, which some players do not show"
+            )
+            return "yuv444p"
+        return "yuv420p"
+
+    def _timescale(self) -> int:
+        """Ticks a second in which the starts of all streams are whole."""
+        ticks = self._time_base.denominator
+        while ticks < _MIN_MOV_TIMESCALE:
+            ticks *= 2
+        return common_timescale(ticks, *(self._audio.sample_rates if self._audio else ()))
+
+    def _add_video(
+        self, frame_rate: Fraction | None, sample_aspect_ratio: Fraction, threads: int | None
+    ) -> VideoStream:
+        """Add and set up the video stream; raises what PyAV raises."""
+        rate = (frame_rate or Fraction(25)).limit_denominator(100000)
+        encoder = _ENCODERS[self._fmt.codec]
+        stream = self._output.add_stream(encoder, rate=rate, options=self._codec_options())
+        assert isinstance(stream, VideoStream)
+        context = stream.codec_context
+        context.width, context.height = self._size
+        context.pix_fmt = self._pixel_format
+        stream.time_base = context.time_base = self._time_base
+        context.sample_aspect_ratio = sample_aspect_ratio
+        context.flags |= Flags.frame_duration
+        lossless = self._fmt.codec == "ffv1"
+        primaries, transfer = self._color.primaries, self._color.transfer
+        context.color_primaries = primaries if primaries in _KNOWN_PRIMARIES else UNSPECIFIED
+        context.color_trc = transfer if transfer in _KNOWN_TRANSFERS else UNSPECIFIED
+        context.colorspace = 0 if lossless else self._color.matrix
+        context.color_range = 2 if lossless or self._color.full_range else 1
+        context.thread_count = threads or 0
+        if self._fmt.codec == "hevc" and self._fmt.container != "matroska":
+            context.codec_tag = "hvc1"
+        if lossless and sample_aspect_ratio != 1:
+            self.warnings.append(
+                f"the shape of its pixels ({sample_aspect_ratio}) is not kept in Matroska"
+            )
+        return stream
+
+    def _codec_options(self) -> dict[str, str]:
+        if self._fmt.codec == "ffv1":
+            return {"level": "3", "slicecrc": "1"}
+        options = {"crf": str(self._fmt.crf), "preset": self._fmt.preset}
+        if self._fmt.codec == "hevc":
+            options["x265-params"] = "log-level=none"
+        return options
+
+    def _why(self, exc: BaseException) -> str:
+        if self._fmt.codec == "hevc" and min(self._size) < _MIN_HEVC_SIDE:
+            return f"HEVC needs at least {_MIN_HEVC_SIDE}x{_MIN_HEVC_SIDE} pixels"
+        if is_system_error(exc):
+            return cause(exc)
+        width, height = self._size
+        return f"{self._fmt.codec} in {self._fmt.container} at {width}x{height}: {cause(exc)}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc is None:
+            self.close()
+        else:
+            self.abandon()
+
+    def write(self, rgb: NDArray[np.uint8], pts: int, duration: int) -> None:
+        """Write one frame: uint8 (H, W, 3); ``pts`` and ``duration`` in ticks, pts rising."""
+        assert not self._closed
+        assert rgb.shape == (self._size[1], self._size[0], 3), rgb.shape
+        if self._shift is None:
+            self._begin(pts)
+        assert self._shift is not None
+        if self._last_pts is not None and pts <= self._last_pts:
+            raise OutputError(f"{self._name}: frame time {pts} does not follow {self._last_pts}")
+        self._last_pts = pts
+        ticks = self._ticks(pts + self._shift)
+        self._warn_if_rounded(ticks)
+        try:
+            frame = rgb_to_frame(rgb, self._pixel_format, self._color)
+            frame.pts, frame.time_base = ticks, self._time_base
+            frame.duration = max(self._ticks(duration), 1)
+            packets = self._stream.encode(frame)
+        except AV_ERRORS as exc:
+            raise OutputError(f"{self._name}: cannot encode a frame: {cause(exc)}") from exc
+        self._mux(packets)
+        if self._audio:
+            self._audio.mux_until(ticks * self._time_base, self._shift * self._given_time_base)
+
+    def _begin(self, first_pts: int) -> None:
+        self._shift = max(-first_pts, 0)
+        if self._shift:
+            seconds = float(self._shift * self._given_time_base)
+            self.warnings.append(f"all times are {seconds:.3f} s later: the video began below 0")
+
+    def _ticks(self, pts: int) -> int:
+        """From ticks of the time base given to those of the one written."""
+        if self._time_base == self._given_time_base:
+            return pts
+        return round(pts * self._given_time_base / self._time_base)
+
+    def _warn_if_rounded(self, ticks: int) -> None:
+        warning = "frame times are rounded to 1 ms in Matroska"
+        exact = (ticks * self._time_base * _MATROSKA_TICKS).denominator == 1
+        if self._fmt.container == "matroska" and not exact and warning not in self.warnings:
+            self.warnings.append(warning)
+
+    def _mux(self, packets: list[Packet[VideoStream]]) -> None:
+        try:
+            self._output.mux(packets)
+        except AV_ERRORS as exc:
+            raise OutputError(f"{self._name}: cannot be written: {cause(exc)}") from exc
+
+    def close(self) -> None:
+        """Write what is still held back and finish the file; OutputError if that fails."""
+        if self._closed:
+            return
+        try:
+            self._mux(self._stream.encode(None))
+            if self._audio:
+                shift = (self._shift or 0) * self._given_time_base
+                self._audio.mux_until(None, shift)
+            self._output.close()
+        except AV_ERRORS as exc:
+            raise OutputError(f"{self._name}: cannot be finished: {cause(exc)}") from exc
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of the file as it is, unfinished; its maker removes it."""
+        self._closed = True
+        if self._audio:
+            self._audio.close()
+        try:
+            self._output.close()
+        except (*AV_ERRORS, HfsvError):
+            return

@@ -1,0 +1,152 @@
+"""Clips made on the spot and read back with PyAV alone, for the tests of ``nervcodec.video``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from av.audio.frame import AudioFrame
+from av.video.frame import VideoFrame
+
+KR_KB = {
+    1: (0.2126, 0.0722),
+    4: (0.30, 0.11),
+    5: (0.299, 0.114),
+    6: (0.299, 0.114),
+    7: (0.212, 0.087),
+    9: (0.2627, 0.0593),
+}
+
+
+def clip(name: str) -> Path:
+    """A clip of the test corpus; skips the test where there is no corpus."""
+    folder = os.environ.get("HFSV_CLIPS")
+    if not folder:
+        pytest.skip("HFSV_CLIPS is not set: no corpus of real clips")
+    path = Path(folder) / name
+    assert path.exists(), f"{path} is missing from the corpus"
+    return path
+
+
+def manifest() -> list[dict[str, str]]:
+    """The corpus's table, one dict a clip."""
+    lines = clip("MANIFEST.tsv").read_text(encoding="utf-8").splitlines()
+    header = lines[0].split("\t")
+    return [dict(zip(header, line.split("\t"), strict=False)) for line in lines[1:]]
+
+
+def picture(width: int, height: int, index: int = 0) -> np.ndarray:
+    """A smooth moving picture, uint8 (height, width, 3)."""
+    y, x = np.mgrid[:height, :width] / 40.0
+    phase = index * 0.15
+    waves = (np.sin(x + phase), np.cos(y - phase), np.sin((x + y) / 2 + 2 * phase))
+    return np.round(127.5 + 90 * np.stack(waves, axis=-1)).astype(np.uint8)
+
+
+def yuv_to_rgb(
+    y: np.ndarray, u: np.ndarray, v: np.ndarray, matrix: int, full_range: bool
+) -> np.ndarray:
+    """H.273 in float64: 8-bit codes (H, W) to RGB (H, W, 3), clipped to 0 .. 255."""
+    kr, kb = KR_KB[matrix]
+    y, u, v = (np.asarray(a, np.float64) for a in (y, u, v))
+    luma = y / 255 if full_range else (y - 16) / 219
+    cb, cr = ((c - 128) / (255 if full_range else 224) for c in (u, v))
+    red = luma + 2 * (1 - kr) * cr
+    blue = luma + 2 * (1 - kb) * cb
+    green = (luma - kr * red - kb * blue) / (1 - kr - kb)
+    return np.clip(np.stack([red, green, blue], axis=-1) * 255, 0, 255)
+
+
+def flat_frame(pixel_format: str, codes: tuple[int, int, int], size: int = 32) -> VideoFrame:
+    """A frame of one colour; ``codes`` are 8-bit Y, Cb, Cr, shifted up for deeper formats."""
+    frame = VideoFrame(size, size, pixel_format)
+    bits = frame.format.components[0].bits
+    for plane, code in zip(frame.planes, codes, strict=False):
+        samples = np.frombuffer(plane, np.uint8 if bits == 8 else np.uint16)
+        samples[:] = code << (bits - 8)
+    return frame
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """What :func:`make_clip` writes."""
+
+    width: int = 64
+    height: int = 48
+    frames: int = 10
+    container: str = "mp4"
+    codec: str = "libx264"
+    pixel_format: str = "yuv420p"
+    time_base: Fraction = Fraction(1, 25)
+    pts: tuple[int, ...] | None = None
+    colour: tuple[int, int, int, int] = (2, 2, 2, 0)
+    audio: str | None = None
+    audio_rate: int = 48000
+    options: tuple[tuple[str, str], ...] = ()
+    muxer: tuple[tuple[str, str], ...] = ()
+
+
+def make_clip(path: Path, spec: ClipSpec) -> Path:
+    """Write a clip with PyAV alone, optionally with a tone as its first audio stream."""
+    with av.open(
+        os.fspath(path), "w", format=spec.container, container_options=dict(spec.muxer)
+    ) as output:
+        stream = output.add_stream(spec.codec, rate=25, options=dict(spec.options))
+        context = stream.codec_context
+        context.width, context.height = spec.width, spec.height
+        context.pix_fmt = spec.pixel_format
+        context.color_primaries, context.color_trc = spec.colour[:2]
+        context.colorspace, context.color_range = spec.colour[2:]
+        stream.time_base = context.time_base = spec.time_base
+        sound = None
+        if spec.audio:
+            sound = output.add_stream(spec.audio, rate=spec.audio_rate, layout="stereo")
+        for index, pts in enumerate(spec.pts or range(spec.frames)):
+            rgb = VideoFrame.from_ndarray(picture(spec.width, spec.height, index))
+            frame = rgb.reformat(format=spec.pixel_format)
+            frame.pts, frame.time_base = pts, spec.time_base
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+        if sound is not None:
+            _add_tone(output, sound, spec)
+    return path
+
+
+def _add_tone(output: av.container.OutputContainer, sound: av.AudioStream, spec: ClipSpec) -> None:
+    """Half a second of a 440 Hz tone."""
+    time = np.arange(spec.audio_rate // 2) / spec.audio_rate
+    wave = (0.3 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)
+    frame = AudioFrame.from_ndarray(np.stack([wave, wave]), format="fltp", layout="stereo")
+    frame.sample_rate, frame.pts = spec.audio_rate, 0
+    output.mux(sound.encode(frame))
+    output.mux(sound.encode(None))
+
+
+def decoded(path: Path) -> list[VideoFrame]:
+    """All frames of the first video stream."""
+    with av.open(os.fspath(path)) as container:
+        return list(container.decode(video=0))
+
+
+def times(path: Path) -> list[Fraction]:
+    """When each frame of the first video stream is shown, in seconds."""
+    return [frame.pts * frame.time_base for frame in decoded(path)]
+
+
+def audio_packets(path: Path) -> list[list[tuple[Fraction, bytes]]]:
+    """(seconds, bytes) of each packet of each audio stream."""
+    with av.open(os.fspath(path)) as container:
+        streams = container.streams.audio
+        if not streams:
+            return []
+        found: dict[int, list[tuple[Fraction, bytes]]] = {s.index: [] for s in streams}
+        for packet in container.demux(streams):
+            if packet.size:
+                start = packet.pts * packet.time_base
+                found[packet.stream.index].append((start, bytes(packet)))
+        return list(found.values())
