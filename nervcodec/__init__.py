@@ -1,0 +1,87 @@
+"""nervcodec: a video becomes a small neural network in a ``.hfsv`` file.
+
+The public face of the library. torch and PyAV are imported only when something needs them, so
+that asking a file for its properties stays quick::
+
+    import nervcodec
+
+    nervcodec.encode("in.mp4", "out.hfsv", nervcodec.EncodeConfig())
+    with nervcodec.open("out.hfsv") as clip:
+        first = clip[0]          # uint8, (height, width, 3)
+    nervcodec.decode("out.hfsv", "out.mp4")
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from nervcodec.config import EncodeConfig, ModelConfig, TrainConfig
+from nervcodec.errors import (
+    BitstreamError,
+    HfsvError,
+    InputVideoError,
+    OutputError,
+    OutputExistsError,
+    TargetError,
+    UnsupportedError,
+    UsageError,
+)
+from nervcodec.version import __version__
+
+if TYPE_CHECKING:
+    from nervcodec.decoder import DecodeConfig, DecodeReport, HfsvFile, decode
+    from nervcodec.decoder import HfsvFile as open
+    from nervcodec.encoder import encode
+    from nervcodec.info import FileInfo, probe
+    from nervcodec.reports import EncodeProgress, EncodeReport
+    from nervcodec.verification import VerifyReport, verify
+
+__all__ = [
+    "BitstreamError",
+    "DecodeConfig",
+    "DecodeReport",
+    "EncodeConfig",
+    "EncodeProgress",
+    "EncodeReport",
+    "FileInfo",
+    "HfsvError",
+    "HfsvFile",
+    "InputVideoError",
+    "ModelConfig",
+    "OutputError",
+    "OutputExistsError",
+    "TargetError",
+    "TrainConfig",
+    "UnsupportedError",
+    "UsageError",
+    "VerifyReport",
+    "__version__",
+    "decode",
+    "encode",
+    "open",
+    "probe",
+    "verify",
+]
+
+_LAZY = {
+    "DecodeConfig": ("nervcodec.decoder", "DecodeConfig"),
+    "DecodeReport": ("nervcodec.decoder", "DecodeReport"),
+    "HfsvFile": ("nervcodec.decoder", "HfsvFile"),
+    "VerifyReport": ("nervcodec.verification", "VerifyReport"),
+    "decode": ("nervcodec.decoder", "decode"),
+    "verify": ("nervcodec.verification", "verify"),
+    "open": ("nervcodec.decoder", "HfsvFile"),
+    "EncodeProgress": ("nervcodec.reports", "EncodeProgress"),
+    "EncodeReport": ("nervcodec.reports", "EncodeReport"),
+    "encode": ("nervcodec.encoder", "encode"),
+    "FileInfo": ("nervcodec.info", "FileInfo"),
+    "probe": ("nervcodec.info", "probe"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _LAZY[name]
+    return getattr(importlib.import_module(module), attribute)

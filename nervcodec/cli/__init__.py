@@ -1,0 +1,1 @@
+"""The ``hfsv`` command: a thin skin of click over the library, one file a command."""

@@ -1,0 +1,106 @@
+"""What the commands share: paths given twice over, the terminal, text from untrusted files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nervcodec.errors import OutputExistsError, UsageError
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+IN_PATH = click.Path(path_type=Path)
+
+
+def printable(text: object) -> str:
+    """Text without control characters, which a file could use to play tricks on a terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+
+
+def say(line: str) -> None:
+    """One line to standard error."""
+    body = line.lstrip("\n")
+    start = "\n" if len(body) < len(line) else ""
+    click.echo(start + printable(body), err=True)
+
+
+def paths_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Positional IN and OUT, or -i and -o."""
+    command = click.argument("paths", nargs=-1, type=IN_PATH, metavar="IN OUT")(command)
+    command = click.option("-i", "--input", "input_path", type=IN_PATH, help="The input.")(command)
+    return click.option("-o", "--output", "output_path", type=IN_PATH, help="The output.")(command)
+
+
+def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What every command that writes a file takes."""
+    command = click.option(
+        "-y", "overwrite", is_flag=True, help="Overwrite the output if it exists."
+    )(command)
+    command = click.option(
+        "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
+    )(command)
+    command = click.option(
+        "--threads", type=click.IntRange(1, 1024), help="CPU threads; default all."
+    )(command)
+    command = click.option("-q", "--quiet", is_flag=True, help="Errors only.")(command)
+    return click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        help="Progress and result as JSON lines on standard output.",
+    )(command)
+
+
+def resolve_paths(
+    paths: tuple[Path, ...], input_path: Path | None, output_path: Path | None
+) -> tuple[Path, Path]:
+    """Input and output from whichever way they were given.
+
+    Raises:
+        UsageError: if there are too few or too many, or a pipe is asked for.
+    """
+    given = list(paths)
+    source = input_path or (given.pop(0) if given else None)
+    output = output_path or (given.pop(0) if given else None)
+    if source is None or output is None or given:
+        raise UsageError("exactly one input and one output are needed (see --help)")
+    for path in (source, output):
+        if str(path) == "-":
+            raise UsageError("pipes (-) are not supported; name a file")
+    return source, output
+
+
+def may_overwrite(output: Path, overwrite: bool) -> bool:
+    """Whether to overwrite; asks where a person sits at the terminal.
+
+    Raises:
+        OutputExistsError: if the person says no.
+    """
+    if overwrite or not output.is_file():
+        return overwrite
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    if click.confirm(f"{printable(output)} exists. Overwrite?", err=True):
+        return True
+    raise OutputExistsError(f"{output}: not overwritten")
+
+
+def kilobytes(count: int) -> str:
+    """A length in bytes for a person: 64.3 kB."""
+    if count < 1000:
+        return f"{count} B"
+    return f"{count / 1000:.1f} kB" if count < 1_000_000 else f"{count / 1_000_000:.2f} MB"
+
+
+def clock(seconds: float) -> str:
+    """A duration for a person: 9 s, 1:05, 2:03:04."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,83 @@
+"""``hfsv decode``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from nervcodec.cli.common import (
+    clock,
+    may_overwrite,
+    output_options,
+    paths_options,
+    resolve_paths,
+    say,
+)
+from nervcodec.cli.progress import Progress, emit
+
+
+@click.command("decode", short_help="Render a .hfsv file to a video.")
+@paths_options
+@click.option(
+    "--codec",
+    type=click.Choice(("h264", "hevc", "ffv1")),
+    help="Default: h264 for .mp4 and .mov, ffv1 (lossless) for .mkv.",
+)
+@click.option(
+    "--crf",
+    type=click.IntRange(0, 51),
+    default=12,
+    show_default=True,
+    help="Quality of h264 and hevc, lower is better.",
+)
+@click.option("-an", "no_audio", is_flag=True, help="Leave the audio out.")
+@output_options
+def decode_command(
+    paths: tuple[Path, ...],
+    input_path: Path | None,
+    output_path: Path | None,
+    codec: str | None,
+    crf: int,
+    no_audio: bool,
+    overwrite: bool,
+    device: str,
+    threads: int | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Render the .hfsv file IN to the video OUT (.mp4, .mov or .mkv).
+
+    The network's frames are the reference; an MP4 holds a rendition of them in H.264 or HEVC,
+    FFV1 in .mkv holds them exactly. Timestamps and audio are those of the source.
+
+    \b
+    Examples:
+      hfsv decode out.hfsv out.mp4
+      hfsv decode out.hfsv lossless.mkv
+      hfsv decode out.hfsv out.mp4 --codec hevc --crf 16
+    """
+    source, output = resolve_paths(paths, input_path, output_path)
+    overwrite = may_overwrite(output, overwrite)
+    from nervcodec.decoder import DecodeConfig, decode
+
+    config = DecodeConfig(
+        codec=codec,
+        crf=crf,
+        audio=not no_audio,
+        device=device,
+        threads=threads,
+        overwrite=overwrite,
+    )
+    with Progress(quiet, as_json) as progress:
+        report = decode(source, output, config, progress.frames)
+    if as_json:
+        emit("result", **asdict(report))
+    elif not quiet:
+        for warning in report.warnings:
+            say(f"hfsv: warning: {warning}")
+        say(
+            f"{report.frames} frames in {clock(report.seconds)} "
+            f"({report.frames / report.seconds:.1f} frames/s)"
+        )

@@ -1,0 +1,202 @@
+"""``hfsv encode``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nervcodec.bitstream.syntax import Attention, HfscmSpec
+from nervcodec.cli.common import (
+    clock,
+    kilobytes,
+    may_overwrite,
+    output_options,
+    paths_options,
+    resolve_paths,
+    say,
+)
+from nervcodec.cli.progress import Progress, emit
+from nervcodec.config import (
+    ARCHITECTURES,
+    DEFAULT_PRESET,
+    HFS_HNERV,
+    PRESETS,
+    EncodeConfig,
+    ModelConfig,
+    TrainConfig,
+    parse_count,
+    parse_size,
+)
+
+if TYPE_CHECKING:
+    from nervcodec.reports import EncodeReport
+
+_TRAIN = TrainConfig()
+_BLOCK = HfscmSpec()
+ATTENTIONS = {attention.name.lower(): attention for attention in Attention}
+
+
+@click.command("encode", short_help="Encode a video to .hfsv.")
+@paths_options
+@click.option(
+    "--preset",
+    type=click.Choice(tuple(PRESETS)),
+    default=DEFAULT_PRESET,
+    show_default=True,
+    help="Effort: epochs from 5 (ultrafast) to 1200 (placebo).",
+)
+@click.option(
+    "--params",
+    "params_text",
+    metavar="N",
+    help="Decoder parameters and embedding values, such as 60k or 1.5M; a byte or "
+    "somewhat less each. Default: 0.1 bit a pixel, between 8k and 3M.",
+)
+@click.option("--size", "size_text", metavar="WxH", help="Scale the frames, down by area.")
+@click.option("--crop", "crop_text", metavar="WxH", help="Cut from the middle, before --size.")
+@click.option("--frames", type=click.IntRange(1), help="Encode only the first N frames.")
+@click.option("--keyint", type=click.IntRange(1), help="Frames a segment. Default: one segment.")
+@click.option("-an", "no_audio", is_flag=True, help="Leave the audio out.")
+@click.option(
+    "--arch",
+    type=click.Choice(ARCHITECTURES),
+    default=HFS_HNERV,
+    show_default=True,
+    help="hnerv switches HFSCM, MSFRP and the HFS loss off.",
+)
+@click.option("--hfscm/--no-hfscm", default=None, help="High-frequency attention blocks.")
+@click.option("--msfrp/--no-msfrp", default=None, help="Multi-scale feature reuse path.")
+@click.option(
+    "--attention",
+    type=click.Choice(tuple(ATTENTIONS)),
+    default=_BLOCK.attention.name.lower(),
+    show_default=True,
+    help="HFSCM's spatial attention.",
+)
+@click.option(
+    "--extra-convs",
+    type=click.IntRange(0, 4),
+    default=_BLOCK.extra_convs,
+    show_default=True,
+    help="Convolutions after HFSCM's attention.",
+)
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the frames; over --preset.")
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    default=_TRAIN.batch,
+    show_default=True,
+    help="Frames a step.",
+)
+@click.option(
+    "--lr",
+    type=float,
+    default=_TRAIN.learning_rate,
+    show_default=True,
+    help="Peak learning rate of Adam.",
+)
+@click.option(
+    "--warmup",
+    type=float,
+    default=_TRAIN.warmup,
+    show_default=True,
+    help="Share of the steps that warm up; a cosine to 0 follows.",
+)
+@click.option(
+    "--hfs-weight",
+    type=float,
+    default=None,
+    help=f"beta of the HFS loss.  [default: {_TRAIN.hfs_weight}; 0 with --arch hnerv]",
+)
+@click.option(
+    "--hfs-gain", type=float, default=_TRAIN.hfs_gain, show_default=True, help="g of the HFS loss."
+)
+@click.option(
+    "--hfs-cutoff",
+    type=click.IntRange(1),
+    default=None,
+    help="m of the HFS loss.  [default: 17 x shorter side / 640]",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@output_options
+def encode_command(
+    paths: tuple[Path, ...],
+    input_path: Path | None,
+    output_path: Path | None,
+    overwrite: bool,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Encode the video IN to the .hfsv file OUT.
+
+    A network is trained to reproduce the frames; that takes minutes to hours. The size of the
+    file follows from --params and is told at once.
+
+    \b
+    Examples:
+      hfsv encode in.mp4 out.hfsv
+      hfsv encode in.mp4 out.hfsv --params 60k --preset fast
+      hfsv encode in.mp4 out.hfsv --crop 1280x640 --size 320x160
+      hfsv encode in.mp4 out.hfsv --arch hnerv --epochs 300
+    """
+    source, output = resolve_paths(paths, input_path, output_path)
+    config = _config(may_overwrite(output, overwrite), options)
+    from nervcodec.encoder import encode
+
+    with Progress(quiet, as_json) as progress:
+        report = encode(source, output, config, progress.encoding)
+    if as_json:
+        emit("result", **asdict(report))
+    elif not quiet:
+        _tell(report)
+
+
+def _config(overwrite: bool, options: dict[str, Any]) -> EncodeConfig:
+    extended = options["arch"] == HFS_HNERV
+    weight = options["hfs_weight"]
+    train = TrainConfig(
+        epochs=options["epochs"] or PRESETS[options["preset"]],
+        batch=options["batch"],
+        learning_rate=options["lr"],
+        warmup=options["warmup"],
+        hfs_weight=weight if weight is not None else _TRAIN.hfs_weight * extended,
+        hfs_gain=options["hfs_gain"],
+        hfs_cutoff=options["hfs_cutoff"],
+        seed=options["seed"],
+    )
+    hfscm, msfrp = options["hfscm"], options["msfrp"]
+    model = ModelConfig(
+        params=parse_count(options["params_text"]) if options["params_text"] else None,
+        hfscm=extended if hfscm is None else hfscm,
+        msfrp=extended if msfrp is None else msfrp,
+        hfscm_spec=HfscmSpec(
+            attention=ATTENTIONS[options["attention"]], extra_convs=options["extra_convs"]
+        ),
+    )
+    return EncodeConfig(
+        train=train,
+        model=model,
+        crop=parse_size(options["crop_text"]) if options["crop_text"] else None,
+        size=parse_size(options["size_text"]) if options["size_text"] else None,
+        frames=options["frames"],
+        keyint=options["keyint"],
+        audio=not options["no_audio"],
+        device=options["device"],
+        threads=options["threads"],
+        overwrite=overwrite,
+    )
+
+
+def _tell(report: EncodeReport) -> None:
+    for warning in report.warnings:
+        say(f"hfsv: warning: {warning}")
+    similarity = "" if report.ms_ssim is None else f"  MS-SSIM {report.ms_ssim:.4f}"
+    audio = f", of which audio {kilobytes(report.audio_bytes)}" if report.audio_bytes else ""
+    say(f"{report.frames} frames {report.width}x{report.height}, {report.params:,} parameters")
+    say(f"{kilobytes(report.file_bytes)}{audio}  {report.bits_per_pixel:.4f} bpp")
+    say(f"PSNR {report.psnr:.2f} dB (float network {report.float_psnr:.2f}){similarity}")
+    say(f"encoded in {clock(report.seconds)} (training {clock(report.train_seconds)})")

@@ -1,0 +1,129 @@
+"""Entry point of ``hfsv``: the group, its configuration file, and errors as exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tomllib
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from nervcodec.cli.common import say
+from nervcodec.cli.decode import decode_command
+from nervcodec.cli.encode import encode_command
+from nervcodec.cli.info import info_command
+from nervcodec.cli.verify import verify_command
+from nervcodec.errors import HfsvError, UsageError
+from nervcodec.version import __version__
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+CONTEXT = {
+    "help_option_names": ["-h", "--help"],
+    "auto_envvar_prefix": "HFSV",
+    "max_content_width": 100,
+}
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived; raised so that temporary files are removed on the way out."""
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="hfsv")
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help='TOML file of defaults, a table for each command: [encode] preset = "fast".',
+)
+@click.option("--debug", is_flag=True, help="Show a traceback with an error.")
+@click.pass_context
+def cli(context: click.Context, config_path: Path | None, debug: bool) -> None:
+    """A neural video codec: a video becomes a small network in a .hfsv file.
+
+    \b
+    Examples:
+      hfsv encode in.mp4 out.hfsv
+      hfsv decode out.hfsv out.mp4
+      hfsv info out.hfsv
+      hfsv verify out.hfsv --source in.mp4
+
+    Every option can also be given as an environment variable: HFSV_ENCODE_PRESET=fast.
+
+    Exit codes: 0 success, 1 error, 2 usage, 3 bad input video, 4 damaged or unsupported .hfsv,
+    5 target not reachable, 6 output exists, 130 interrupted, 143 terminated.
+    """
+    context.obj = debug
+    if config_path is not None:
+        context.default_map = _read_config(config_path)
+
+
+cli.add_command(encode_command)
+cli.add_command(decode_command)
+cli.add_command(info_command)
+cli.add_command(verify_command)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise UsageError(f"{path}: not a readable TOML file ({exc})") from exc
+    tables = {}
+    for command, options in values.items():
+        if command not in cli.commands or not isinstance(options, dict):
+            raise UsageError(f"{path}: [{command}] is no command of hfsv")
+        known = {parameter.name for parameter in cli.commands[command].params}
+        table = {name.replace("-", "_"): value for name, value in options.items()}
+        if unknown := sorted(set(table) - known):
+            raise UsageError(f"{path}: [{command}] has no option {', '.join(unknown)}")
+        tables[command] = table
+    return tables
+
+
+def main() -> None:
+    """Run the command line; every outcome ends in one of the documented exit codes."""
+    signal.signal(signal.SIGTERM, _on_terminate)
+    sys.exit(_run())
+
+
+def _on_terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+def _run() -> int:
+    debug = "--debug" in sys.argv or os.environ.get("HFSV_DEBUG") == "1"
+    try:
+        return int(cli.main(standalone_mode=False) or 0)
+    except HfsvError as exc:
+        return _fail(str(exc), exc.exit_code, debug)
+    except click.ClickException as exc:
+        exc.show()
+        return exc.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        say("\nhfsv: interrupted; nothing was written")
+        return INTERRUPTED
+    except _Terminated:
+        say("hfsv: terminated; nothing was written")
+        return TERMINATED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except MemoryError:
+        return _fail("not enough memory (--size or --keyint make it less)", 1, debug)
+    except Exception as exc:
+        return _fail(f"internal error: {type(exc).__name__}: {exc} (--debug shows where)", 1, debug)
+
+
+def _fail(message: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    say(f"hfsv: error: {message}")
+    return code

@@ -1,0 +1,133 @@
+"""Progress on standard error: a live line on a terminal, plain lines elsewhere, or JSON lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nervcodec.cli.common import clock, kilobytes, say
+
+if TYPE_CHECKING:
+    from nervcodec.reports import EncodeProgress
+
+FIRST_INTERVAL = 2.0
+LONGEST_INTERVAL = 60.0
+GROWTH = 1.5
+JSON_INTERVAL = 1.0
+
+
+class Progress:
+    """Shows how far a command is; a context manager around the work.
+
+    Args:
+        quiet: show nothing.
+        as_json: one JSON object a line on standard output instead.
+    """
+
+    def __init__(self, quiet: bool, as_json: bool) -> None:
+        self._quiet, self._json = quiet, as_json
+        self._interval = FIRST_INTERVAL
+        self._next = 0.0
+        self._live: Any = None
+
+    def __enter__(self) -> Progress:
+        if not self._quiet and not self._json and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(console=Console(stderr=True), transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def encoding(self, event: EncodeProgress) -> None:
+        """Callback of :func:`nervcodec.encode`."""
+        last = event.training is not None and event.training.step == event.training.steps
+        if self._json:
+            self._emit_json(event, last)
+        elif event.training is None:
+            self._line(_stage_text(event), force=True)
+        else:
+            self._line(_training_text(event), force=last)
+
+    def frames(self, done: int, total: int) -> None:
+        """Callback of :func:`nervcodec.decode` and :func:`nervcodec.verify`."""
+        if self._json:
+            if self._due(JSON_INTERVAL) or done == total:
+                emit("progress", progress=done / total, frame=done)
+        else:
+            self._line(f"frame {done}/{total}", force=False)
+
+    def _due(self, interval: float) -> bool:
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + interval
+        return True
+
+    def _emit_json(self, event: EncodeProgress, force: bool) -> None:
+        if not (force or event.training is None or self._due(JSON_INTERVAL)):
+            return
+        training = asdict(event.training) if event.training is not None else {}
+        emit(
+            "progress",
+            **{
+                **training,
+                "stage": event.stage,
+                "progress": event.done,
+                "segment": event.segment,
+                "segments": event.segments,
+                "eta": event.eta,
+                "estimated_bytes": event.estimated_bytes,
+            },
+        )
+
+    def _line(self, text: str, force: bool) -> None:
+        if self._quiet:
+            return
+        if self._live is not None:
+            from rich.text import Text
+
+            self._live.update(Text(text))
+        elif force or self._due(self._interval):
+            self._interval = min(LONGEST_INTERVAL, GROWTH * self._interval)
+            say(text)
+
+
+def _stage_text(event: EncodeProgress) -> str:
+    if event.stage == "plan":
+        assert event.estimated_bytes is not None
+        return f"{event.description}; about {kilobytes(event.estimated_bytes)} without audio"
+    where = f"segment {event.segment}/{event.segments}: " if event.segments > 1 else ""
+    return where + {"read": "reading the source", "verify": "verifying by decoding"}[event.stage]
+
+
+def _training_text(event: EncodeProgress) -> str:
+    state = event.training
+    assert state is not None
+    assert event.eta is not None
+    where = f"segment {event.segment}/{event.segments}  " if event.segments > 1 else ""
+    return (
+        f"{where}epoch {state.epoch}/{state.epochs}  step {state.step}/{state.steps}  "
+        f"PSNR {state.psnr:.2f} dB  loss {state.loss:.5f}  "
+        f"{state.seconds_per_step:.3f} s/step  {event.done:.0%}  ETA {clock(event.eta)}"
+    )
+
+
+def emit(kind: str, **values: Any) -> None:
+    """One JSON object with a ``type`` on standard output."""
+    click.echo(json.dumps({"type": kind, **values}))

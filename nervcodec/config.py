@@ -1,0 +1,171 @@
+"""What a user can set for an encode, as frozen dataclasses; each value is checked when made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from nervcodec.bitstream.syntax import HfscmSpec
+from nervcodec.errors import UsageError
+
+PRESETS = {
+    "ultrafast": 5,
+    "superfast": 10,
+    "veryfast": 20,
+    "faster": 30,
+    "fast": 45,
+    "medium": 60,
+    "slow": 150,
+    "slower": 300,
+    "veryslow": 600,
+    "placebo": 1200,
+}
+"""Epochs of each preset; ``slower`` is the paper's schedule."""
+
+DEFAULT_PRESET = "medium"
+
+HNERV = "hnerv"
+HFS_HNERV = "hfs-hnerv"
+ARCHITECTURES = (HFS_HNERV, HNERV)
+
+
+def _require(condition: bool, option: str, value: object, what: str) -> None:
+    if not condition:
+        raise UsageError(f"{option} {value}: {what}")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a network is trained (HNeRV section 4, paper section 4.1).
+
+    Attributes:
+        epochs: passes over the segment's frames.
+        batch: frames a step.
+        learning_rate: peak rate of Adam; linear warm-up from a tenth of it over ``warmup`` of
+            all steps, then a cosine to 0.
+        hfs_weight, hfs_gain, hfs_cutoff: beta, g and m of the HFS loss; no cutoff scales m
+            with the frame; a weight of 0 is plain MSE.
+        seed: of everything random.
+    """
+
+    epochs: int = PRESETS[DEFAULT_PRESET]
+    batch: int = 1
+    learning_rate: float = 2e-3
+    warmup: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.999
+    hfs_weight: float = 0.12
+    hfs_gain: float = 3.0
+    hfs_cutoff: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.epochs <= 1_000_000, "epochs", self.epochs, "not in 1..1000000")
+        _require(1 <= self.batch <= 1024, "batch", self.batch, "not in 1..1024")
+        _require(0 < self.learning_rate <= 1, "lr", self.learning_rate, "not in (0, 1]")
+        _require(0 <= self.warmup < 1, "warmup", self.warmup, "not in [0, 1)")
+        _require(0 <= self.beta1 < 1, "beta1", self.beta1, "not in [0, 1)")
+        _require(0 <= self.beta2 < 1, "beta2", self.beta2, "not in [0, 1)")
+        _require(0 <= self.hfs_weight <= 1000, "hfs-weight", self.hfs_weight, "not in 0..1000")
+        _require(0 <= self.hfs_gain <= 1000, "hfs-gain", self.hfs_gain, "not in 0..1000")
+        _require(
+            self.hfs_cutoff is None or self.hfs_cutoff >= 1,
+            "hfs-cutoff",
+            self.hfs_cutoff,
+            "must be 1 or more",
+        )
+        _require(0 <= self.seed < 1 << 63, "seed", self.seed, "not in 0..2^63-1")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which network is made; its widths follow from the number of parameters.
+
+    Attributes:
+        params: decoder parameters plus embedding values of the whole clip; None for
+            :func:`nervcodec.rate_control.default_params`.
+        hfscm, msfrp: the paper's parts; both off is HNeRV.
+        hfscm_spec: shape of the attention blocks.
+        embedding_values: embedding values wanted a frame.
+    """
+
+    params: int | None = None
+    hfscm: bool = True
+    msfrp: bool = True
+    hfscm_spec: HfscmSpec = field(default_factory=HfscmSpec)
+    embedding_values: int = 128
+
+    def __post_init__(self) -> None:
+        if self.params is not None:
+            _require(1 <= self.params <= 1 << 27, "params", self.params, f"not in 1..{1 << 27}")
+        _require(
+            1 <= self.embedding_values <= 65536,
+            "embedding values",
+            self.embedding_values,
+            "not in 1..65536",
+        )
+
+
+@dataclass(frozen=True)
+class EncodeConfig:
+    """Everything that :func:`nervcodec.encode` can be told.
+
+    Attributes:
+        crop: (width, height) cut from the middle of the picture, before scaling.
+        size: (width, height) of the coded frames; downscaling is by area.
+        frames: code only so many from the start.
+        keyint: frames a segment; None for one segment where memory allows.
+        audio: pass the source's audio streams through.
+        device: ``auto``, ``cpu`` or a torch device such as ``cuda:1``.
+        threads: CPU threads; None for all.
+        overwrite: replace an existing output.
+    """
+
+    train: TrainConfig = field(default_factory=TrainConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    crop: tuple[int, int] | None = None
+    size: tuple[int, int] | None = None
+    frames: int | None = None
+    keyint: int | None = None
+    audio: bool = True
+    device: str = "auto"
+    threads: int | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value in (
+            ("frames", self.frames),
+            ("keyint", self.keyint),
+            ("threads", self.threads),
+        ):
+            _require(value is None or value >= 1, name, value, "must be 1 or more")
+
+
+def parse_count(text: str) -> int:
+    """A count such as ``60k``, ``1.5M`` or ``250000``.
+
+    Raises:
+        UsageError: if it is no positive finite number.
+    """
+    factors = {"k": 1e3, "m": 1e6, "g": 1e9}
+    stripped = text.strip().lower()
+    factor = factors.get(stripped[-1:], 1.0)
+    try:
+        value = float(stripped[:-1] if factor != 1.0 else stripped) * factor
+    except ValueError:
+        raise UsageError(f"{text!r} is not a number such as 60k or 1.5M") from None
+    if not math.isfinite(value) or value < 1:
+        raise UsageError(f"{text!r} is not a positive number such as 60k or 1.5M")
+    return round(value)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height from ``WIDTHxHEIGHT``.
+
+    Raises:
+        UsageError: if it is not of that form.
+    """
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise UsageError(f"{text!r} is not a size such as 640x360")
+    return int(width), int(height)

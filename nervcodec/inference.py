@@ -1,0 +1,106 @@
+"""From a segment's symbols to frames: the fast float32 path and the normative float64 one.
+
+:mod:`nervcodec.decoder` serves frames of whole files with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from nervcodec.bitstream.segment import Segment
+from nervcodec.bitstream.stream import HASH_BYTES
+from nervcodec.bitstream.tensors import EMBEDDING, activation_bytes
+from nervcodec.errors import UsageError
+from nervcodec.models.blocks import channels_last
+from nervcodec.models.hnerv import HnervDecoder
+
+BATCH_BYTES = 1 << 28
+MAX_BATCH = 8
+"""Frames evaluated together, so many that their maps take 256 MiB."""
+
+Frames = npt.NDArray[np.uint8]
+
+
+def select_device(name: str) -> torch.device:
+    """Device for ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        UsageError: if there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as exc:
+        raise UsageError(f"--device {name}: no such device on this machine") from exc
+    return device
+
+
+class SegmentRenderer:
+    """Evaluates one segment's network.
+
+    Args:
+        segment: decoded symbols.
+        width, height: size of the frames.
+        reference: evaluate in float64 on the CPU, as the spec's conformance section defines it.
+        device: where the fast path runs.
+    """
+
+    def __init__(
+        self,
+        segment: Segment,
+        width: int,
+        height: int,
+        *,
+        reference: bool = False,
+        device: torch.device | None = None,
+    ) -> None:
+        dtype = torch.float64 if reference else torch.float32
+        self._device = torch.device("cpu") if reference or device is None else device
+        tensors = {
+            tensor.spec.name: torch.from_numpy(tensor.dequantize()).to(self._device, dtype)
+            for tensor in segment.tensors
+        }
+        self._embedding = tensors.pop(EMBEDDING)
+        with torch.device("meta"):
+            network = HnervDecoder(segment.model, width, height)
+        network.load_state_dict(tensors, assign=True)
+        if not reference:
+            channels_last(network)
+        self._network = network.eval()
+        per_frame = activation_bytes(segment.model, width, height)
+        self._batch = 1 if reference else max(1, min(MAX_BATCH, BATCH_BYTES // per_frame))
+
+    def __len__(self) -> int:
+        return len(self._embedding)
+
+    def frames(self, indices: Sequence[int]) -> Iterator[Frames]:
+        """Frames of the segment, (H, W, 3) uint8 RGB, in the order of ``indices``."""
+        for start in range(0, len(indices), self._batch):
+            yield from self._evaluate(indices[start : start + self._batch])
+
+    @torch.inference_mode()
+    def _evaluate(self, indices: Sequence[int]) -> Frames:
+        embedding = self._embedding[torch.tensor(indices, device=self._device)]
+        rgb = self._network(embedding)
+        samples = torch.floor(rgb * 255.0 + 0.5).to(torch.uint8)
+        return samples.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+class FramesDigest:
+    """The digest of HASH: SHA-256 over reference frames in order, its first 8 bytes."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def add(self, frame: Frames) -> None:
+        self._hash.update(frame.tobytes())
+
+    def digest(self) -> bytes:
+        return self._hash.digest()[:HASH_BYTES]

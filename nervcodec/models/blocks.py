@@ -1,0 +1,146 @@
+"""Building blocks of the decoder: convolution, upsampling stage, and HFSCM with its Haar step.
+
+:mod:`nervcodec.models.hnerv` puts them together.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nervcodec.bitstream.syntax import Attention, HfscmSpec, StageSpec
+from nervcodec.bitstream.tensors import BANDS, attention_width
+
+STRIP_BYTES = 1 << 28
+"""Working memory of one strip of a float64 convolution."""
+
+
+def channels_last(module: nn.Module) -> None:
+    """Lay convolution weights out channels last, which is faster on CPUs and GPUs alike."""
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+class Conv(nn.Conv2d):
+    """Convolution of odd kernel with zero padding that keeps the map's size.
+
+    In float64, where torch unfolds the whole map at once (9 GB for one 7x7 layer at 1280x640),
+    rows are computed in strips; each output value is the same sum.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, groups: int = 1) -> None:
+        super().__init__(inputs, outputs, kernel, padding=kernel // 2, groups=groups)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.dtype != torch.float64:
+            return super().forward(input)
+        kernel = self.kernel_size[0]
+        row_bytes = 8 * kernel * kernel * input.shape[1] * input.shape[3]
+        rows = max(1, STRIP_BYTES // row_bytes)
+        padded = F.pad(input, [kernel // 2] * 4)
+        strips = [
+            F.conv2d(
+                padded[:, :, top : top + rows + kernel - 1],
+                self.weight,
+                self.bias,
+                groups=self.groups,
+            )
+            for top in range(0, input.shape[2], rows)
+        ]
+        return torch.cat(strips, dim=2)
+
+
+def haar(x: Tensor) -> Tensor:
+    """One Haar step with averages: (B, C, H, W) of even H, W to (B, 4, C, H/2, W/2).
+
+    With a b / c d a 2x2 square, LL = (a+b+c+d)/4, LH = (a+b-c-d)/4, HL = (a-b+c-d)/4,
+    HH = (a-b-c+d)/4, in this order.
+    """
+    a, b = x[:, :, 0::2, 0::2], x[:, :, 0::2, 1::2]
+    c, d = x[:, :, 1::2, 0::2], x[:, :, 1::2, 1::2]
+    top_sum, top_difference, bottom_sum, bottom_difference = a + b, a - b, c + d, c - d
+    bands = (
+        top_sum + bottom_sum,
+        top_sum - bottom_sum,
+        top_difference + bottom_difference,
+        top_difference - bottom_difference,
+    )
+    return torch.stack(bands, dim=1) / 4
+
+
+def upsampled_bands(x: Tensor) -> Tensor:
+    """The four Haar bands of ``x`` back at its size: (B, C, H, W) to (B, 4, C, H, W).
+
+    Odd sizes are extended by repeating the last row or column, and cropped afterwards.
+    Upsampling is bilinear between sample centres (half-pixel, edges clamped).
+    """
+    batch, channels, height, width = x.shape
+    even = F.pad(x, [0, width % 2, 0, height % 2], mode="replicate")
+    bands = haar(even).flatten(1, 2)  # (B, 4C, H/2, W/2)
+    full = F.interpolate(bands, scale_factor=2.0, mode="bilinear", align_corners=False)
+    return full[:, :, :height, :width].reshape(batch, BANDS, channels, height, width)
+
+
+class Hfscm(nn.Module):
+    """High-frequency spectrum convolution module (paper section 3.2): attention, convs, residual.
+
+    Input and output are (B, C, H, W). With r the reduction and k the kernel::
+
+        F2 = F1 * sigmoid(W2 gelu(W1 F1)) + F1                 channel attention, per pixel
+        X  = Conv_k(F2)                                        C -> ceil(C/r)
+        B_i = phi_i * Up2(Haar(X))_i + X                       i = LL, LH, HL, HH
+        F3 = F2 * sigmoid(Conv_k(gelu([X, B_LL, B_HL, B_LH, B_HH]))) + F2
+        out = Convs(gelu(F3)) + F1                             gelu before each extra conv
+    """
+
+    def __init__(self, channels: int, spec: HfscmSpec) -> None:
+        super().__init__()
+        inner = attention_width(channels, spec.reduction)
+        width, groups = {
+            Attention.SINGLE: (1, 1),
+            Attention.DENSE: (channels, 1),
+            Attention.GROUPED: ((BANDS + 1) * -(-channels // (BANDS + 1)), BANDS + 1),
+        }[spec.attention]
+        self.attention = spec.attention
+        self.channel_reduce = Conv(channels, inner, 1)
+        self.channel_expand = Conv(inner, channels, 1)
+        self.spatial_reduce = Conv(channels, inner, spec.kernel)
+        self.phi = nn.Parameter(torch.ones(BANDS))
+        self.spatial_expand = Conv((BANDS + 1) * inner, width, spec.kernel, groups)
+        self.extra = nn.ModuleList(
+            Conv(channels, channels, spec.extra_kernel) for _ in range(spec.extra_convs)
+        )
+
+    def _spatial_attention(self, x: Tensor) -> Tensor:
+        """Attention in (0, 1): (B, 1 or C, H, W)."""
+        reduced = self.spatial_reduce(x)
+        bands = upsampled_bands(reduced) * self.phi.view(1, BANDS, 1, 1, 1)
+        lifted = (bands + reduced.unsqueeze(1)).unbind(dim=1)
+        ll, lh, hl, hh = lifted
+        features = torch.cat([reduced, ll, hl, lh, hh], dim=1)  # (B, 5 C/r, H, W)
+        logits: Tensor = self.spatial_expand(F.gelu(features))
+        if self.attention is Attention.GROUPED:
+            logits = logits[:, : x.shape[1]]
+        return torch.sigmoid(logits)
+
+    def forward(self, f1: Tensor) -> Tensor:
+        gate = torch.sigmoid(self.channel_expand(F.gelu(self.channel_reduce(f1))))
+        f2 = f1 * gate + f1
+        out = f2 * self._spatial_attention(f2) + f2
+        for conv in self.extra:
+            out = conv(F.gelu(out))
+        return out + f1
+
+
+class Stage(nn.Module):
+    """Conv, PixelShuffle(stride), GELU, then HFSCM where the stage carries it."""
+
+    def __init__(self, inputs: int, spec: StageSpec, hfscm: HfscmSpec) -> None:
+        super().__init__()
+        self.stride = spec.stride
+        self.conv = Conv(inputs, spec.channels * spec.stride**2, spec.kernel)
+        self.hfscm = Hfscm(spec.channels, hfscm) if spec.hfscm else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.gelu(F.pixel_shuffle(self.conv(x), self.stride))
+        return x if self.hfscm is None else self.hfscm(x)

@@ -1,0 +1,68 @@
+"""What an encode tells its caller: progress on the way, and a measured report at the end.
+
+:mod:`nervcodec.encoder` makes both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nervcodec.training.trainer import TrainProgress
+
+
+@dataclass(frozen=True)
+class EncodeProgress:
+    """What the progress callback is told.
+
+    Attributes:
+        stage: ``read``, ``plan``, ``train`` or ``verify``.
+        segment, segments: 1-based number of the segment at work, and their count.
+        done: share of the whole encode's work that is done, 0..1.
+        eta: seconds left of the whole training; None outside it.
+        training: the state of the training; None outside it.
+        description, estimated_bytes: of the networks, once they are planned.
+    """
+
+    stage: str
+    segment: int
+    segments: int
+    done: float
+    eta: float | None = None
+    training: TrainProgress | None = None
+    description: str = ""
+    estimated_bytes: int | None = None
+
+
+EncodeCallback = Callable[[EncodeProgress], None]
+
+
+@dataclass(frozen=True)
+class EncodeReport:
+    """The measured outcome of an encode.
+
+    Attributes:
+        file_bytes: length of the whole file; ``audio_bytes`` of it are passed-through audio.
+        bits_per_pixel: of the file without audio.
+        params: decoder parameters and embedding values.
+        psnr, ms_ssim: of the decoded file against the coded source frames, RGB, mean over
+            frames; MS-SSIM is None for frames too small for it.
+        float_psnr: of the networks before quantization.
+        train_seconds, seconds: of the training, and of everything.
+        warnings: what the file does not keep of the source.
+    """
+
+    file_bytes: int
+    audio_bytes: int
+    width: int
+    height: int
+    frames: int
+    bits_per_pixel: float
+    params: int
+    psnr: float
+    ms_ssim: float | None
+    float_psnr: float
+    train_seconds: float
+    seconds: float
+    audio_streams: tuple[str, ...]
+    warnings: tuple[str, ...]

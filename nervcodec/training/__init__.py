@@ -1,0 +1,1 @@
+"""The encoder's side of the network: losses, optimisation, quantization."""
