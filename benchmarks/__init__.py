@@ -1,0 +1,1 @@
+"""Measurements of rate, quality, speed and memory; each prints JSON."""

@@ -1,0 +1,221 @@
+"""The command line: exit codes, one-line errors, no debris, and what the commands print."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nervcodec.cli import main as cli_main
+from tests.synthetic import moving_pattern, write_clip
+
+TINY = ["--params", "9000", "--epochs", "1", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a clip, its .hfsv, and broken variants of both."""
+    folder = tmp_path_factory.mktemp("files")
+    write_clip(folder / "in.mp4", moving_pattern(48, 32, 4))
+    assert run("encode", folder / "in.mp4", folder / "good.hfsv", *TINY) == 0
+    video, coded = (folder / "in.mp4").read_bytes(), (folder / "good.hfsv").read_bytes()
+    (folder / "text.mp4").write_text("ffconcat version 1.0\nfile in.mp4\n")
+    (folder / "empty.mp4").touch()
+    (folder / "truncated.mp4").write_bytes(video[: len(video) // 2])
+    (folder / "truncated.hfsv").write_bytes(coded[:-100])
+    (folder / "flipped.hfsv").write_bytes(coded[:500] + bytes([coded[500] ^ 1]) + coded[501:])
+    (folder / "later.hfsv").write_bytes(_with_major(coded, 9))
+    (folder / "empty.hfsv").touch()
+    return folder
+
+
+def _with_major(coded: bytes, major: int) -> bytes:
+    """The same file, said to be of another major version, its checksums made good."""
+    import hashlib
+    import zlib
+
+    length = coded[9]
+    head = bytearray(coded[8 : 10 + length])
+    head[2] = major
+    body = coded[:8] + head + zlib.crc32(head).to_bytes(4, "little") + coded[14 + length :]
+    end = body.rindex(b"\xff", 0, len(body) - 4 - 16)
+    tail = bytearray(body[end:])
+    tail[-20:-4] = hashlib.sha256(body[:end]).digest()[:16]
+    return body[:end] + tail[:-4] + zlib.crc32(tail[:-4]).to_bytes(4, "little")
+
+
+def run(*arguments: object) -> int:
+    """Run ``hfsv`` in this process and return its exit code."""
+    before = sys.argv
+    sys.argv = ["hfsv", *map(str, arguments)]
+    try:
+        return cli_main._run()
+    finally:
+        sys.argv = before
+
+
+def listing(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+BAD = [
+    (["encode", "missing.mp4", "new.hfsv"], 3, "missing.mp4"),
+    (["encode", "text.mp4", "new.hfsv"], 3, "text.mp4"),
+    (["encode", "empty.mp4", "new.hfsv"], 3, "empty"),
+    (["encode", "truncated.mp4", "new.hfsv"], 3, "truncated.mp4"),
+    (["encode", ".", "new.hfsv"], 3, "folder"),
+    (["encode", "in.mp4", "good.hfsv"], 6, "exists"),
+    (["encode", "in.mp4", "in.mp4", "-y"], 2, "same file"),
+    (["encode", "in.mp4", "no/folder/new.hfsv"], 1, "does not exist"),
+    (["encode", "in.mp4", "in.mp4/new.hfsv"], 1, "does not exist"),
+    (["encode", "in.mp4", "new.hfsv", "--preset", "warp"], 2, "warp"),
+    (["encode", "in.mp4", "new.hfsv", "--params", "0"], 2, "0"),
+    (["encode", "in.mp4", "new.hfsv", "--params", "-5k"], 2, "-5k"),
+    (["encode", "in.mp4", "new.hfsv", "--params", "many"], 2, "many"),
+    (["encode", "in.mp4", "new.hfsv", "--params", "nan"], 2, "nan"),
+    (["encode", "in.mp4", "new.hfsv", "--params", "10"], 5, "narrowest"),
+    (["encode", "in.mp4", "new.hfsv", "--params", "900G"], 2, "900"),
+    (["encode", "in.mp4", "new.hfsv", "--size", "64"], 2, "64"),
+    (["encode", "in.mp4", "new.hfsv", "--size", "99999x99999"], 2, "99999"),
+    (["encode", "in.mp4", "new.hfsv", "--crop", "640x640"], 2, "640x640"),
+    (["encode", "in.mp4", "new.hfsv", "--lr", "nan"], 2, "lr"),
+    (["encode", "in.mp4", "new.hfsv", "--device", "cuda:77"], 2, "cuda:77"),
+    (["encode", "in.mp4"], 2, "output"),
+    (["encode", "in.mp4", "new.hfsv", "third"], 2, "one output"),
+    (["decode", "truncated.hfsv", "new.mp4"], 4, "truncated"),
+    (["decode", "flipped.hfsv", "new.mp4"], 4, "checksum"),
+    (["decode", "later.hfsv", "new.mp4"], 4, "version 9"),
+    (["decode", "empty.hfsv", "new.mp4"], 4, "not an .hfsv"),
+    (["decode", "in.mp4", "new.mp4"], 4, "not an .hfsv"),
+    (["decode", "missing.hfsv", "new.mp4"], 4, "missing.hfsv"),
+    (["decode", "good.hfsv", "good.hfsv", "-y"], 2, "good.hfsv"),
+    (["decode", "good.hfsv", "in.mp4"], 6, "exists"),
+    (["decode", "good.hfsv", "new.xyz"], 2, ".mp4"),
+    (["decode", "good.hfsv", "new.mp4", "--codec", "ffv1"], 2, "ffv1"),
+    (["decode", "good.hfsv", "no/folder/new.mp4"], 1, "does not exist"),
+    (["info", "in.mp4"], 4, "not an .hfsv"),
+    (["info", "truncated.hfsv"], 4, "truncated"),
+    (["verify", "flipped.hfsv"], 4, "checksum"),
+    (["verify", "good.hfsv", "--source", "missing.mp4"], 3, "missing.mp4"),
+    (["--config", "missing.toml", "info", "good.hfsv"], 2, "missing.toml"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), BAD, ids=lambda value: str(value))
+def test_bad_input(files, monkeypatch, capfd, arguments, code, message):
+    monkeypatch.chdir(files)
+    before = listing(files)
+    assert run(*arguments) == code
+    printed = capfd.readouterr()
+    assert listing(files) == before
+    error = [line for line in printed.err.splitlines() if "rror" in line]
+    assert len(error) == 1
+    assert message in error[0]
+    assert "Traceback" not in printed.err
+
+
+def test_no_video_stream(clips, tmp_path, capfd):
+    source = clips / "odd" / "audio_only_opus.mp4"
+    assert run("encode", source, tmp_path / "new.hfsv") == 3
+    assert "no video" in capfd.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_folder_not_writable(files, tmp_path):
+    tmp_path.chmod(0o555)
+    assert run("encode", files / "in.mp4", tmp_path / "new.hfsv") == 1
+
+
+def test_existing_output_survives_a_failed_encode(files, tmp_path):
+    output = tmp_path / "old.hfsv"
+    output.write_bytes(b"precious")
+    assert run("encode", files / "truncated.mp4", output, "-y") == 3
+    assert output.read_bytes() == b"precious"
+    assert list(tmp_path.iterdir()) == [output]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_training_leaves_nothing(files, tmp_path, number, code):
+    command = [sys.executable, "-c", "from nervcodec.cli.main import main; main()", "encode",
+               str(files / "in.mp4"), str(tmp_path / "out.hfsv"), "--params", "9000",
+               "--epochs", "100000"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("epoch"):
+                break
+        assert list(tmp_path.iterdir())  # the temporary file is there while it works
+        process.send_signal(number)
+        rest = process.stderr.read()
+        assert process.wait(30) == code
+    assert "nothing was written" in rest
+    assert "Traceback" not in rest
+    assert not list(tmp_path.iterdir())
+
+
+def test_progress_lines_tell_the_state(files, tmp_path, capfd):
+    assert run("encode", files / "in.mp4", tmp_path / "out.hfsv", *TINY) == 0
+    err = capfd.readouterr().err
+    last = [line for line in err.splitlines() if line.startswith("epoch")][-1]
+    for part in ("epoch 1/1", "step 4/4", "PSNR", "loss", "s/step", "ETA"):
+        assert part in last
+    assert "\x1b" not in err
+
+
+def test_quiet_says_nothing(files, tmp_path, capfd):
+    assert run("encode", "-q", files / "in.mp4", tmp_path / "out.hfsv", *TINY) == 0
+    assert run("decode", "-q", "-i", tmp_path / "out.hfsv", "-o", tmp_path / "out.mp4") == 0
+    printed = capfd.readouterr()
+    assert printed.out + printed.err == ""
+
+
+def test_json_lines(files, tmp_path, capfd):
+    assert run("encode", files / "in.mp4", tmp_path / "out.hfsv", "--json", *TINY) == 0
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert {line["type"] for line in lines} == {"progress", "result"}
+    shares = [line["progress"] for line in lines if line["type"] == "progress"]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert lines[-1]["file_bytes"] == (tmp_path / "out.hfsv").stat().st_size
+
+
+def test_info_json_has_the_shape_of_ffprobe(files, capfd):
+    assert run("info", files / "good.hfsv", "--json") == 0
+    described = json.loads(capfd.readouterr().out)
+    video = described["streams"][0]
+    assert (video["width"], video["height"], video["nb_frames"]) == (48, 32, "4")
+    assert video["avg_frame_rate"] == "25/1"
+    assert described["format"]["duration"] == "0.160000"
+    assert described["format"]["size"] == str((files / "good.hfsv").stat().st_size)
+    assert sum(described["hfsv"]["chunk_bytes"].values()) + 8 == int(described["format"]["size"])
+
+
+def test_info_for_a_person(files, capfd):
+    assert run("info", files / "good.hfsv") == 0
+    out = capfd.readouterr().out
+    assert "hfs-hnerv, 48x32" in out
+    assert "bpp" in out
+
+
+def test_config_file_and_environment_give_defaults(files, tmp_path, monkeypatch, capfd):
+    (tmp_path / "hfsv.toml").write_text('[encode]\nepochs = 2\nparams-text = "9000"\n')
+    arguments = ["encode", files / "in.mp4", tmp_path / "out.hfsv"]
+    assert run("--config", tmp_path / "hfsv.toml", *arguments) == 0
+    assert "epoch 2/2" in capfd.readouterr().err
+    monkeypatch.setenv("HFSV_ENCODE_EPOCHS", "3")
+    assert run(*arguments, "-y", "--params", "9000") == 0
+    assert "epoch 3/3" in capfd.readouterr().err
+
+
+def test_start_up_does_not_wait_for_torch():
+    script = "import sys, nervcodec.cli.main; sys.exit('torch' in sys.modules or 'av' in sys.modules)"
+    started = time.perf_counter()
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+    assert time.perf_counter() - started < 10

@@ -1,0 +1,1 @@
+"""Programs around the codec: the demo, the second decoder."""
