@@ -301,11 +301,8 @@ class _Encode:
         )
         float_psnr = sum(c.float_psnr * n for c, n in zip(coded, lengths, strict=True))
         own_bytes = reader.file_bytes - reader.audio_bytes
-        warnings = (
-            *self._reader.info.warnings,
-            *self._reader.warnings,
-            *(f"not kept: {text}" for text in (audio.dropped if audio else ())),
-        )
+        dropped = (f"not kept: {text}" for text in (audio.dropped if audio else ()))
+        warnings = (*self._reader.info.warnings, *self._reader.warnings, *dropped)
         return EncodeReport(
             file_bytes=reader.file_bytes,
             audio_bytes=reader.audio_bytes,
@@ -320,7 +317,7 @@ class _Encode:
             train_seconds=sum(c.train_seconds for c in coded),
             seconds=seconds,
             audio_streams=audio.streams if audio else (),
-            warnings=warnings,
+            warnings=tuple(dict.fromkeys(warnings)),
         )
 
 

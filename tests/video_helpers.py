@@ -87,6 +87,7 @@ class ClipSpec:
     colour: tuple[int, int, int, int] = (2, 2, 2, 0)
     audio: str | None = None
     audio_rate: int = 48000
+    audio_seconds: Fraction = Fraction(1, 2)
     options: tuple[tuple[str, str], ...] = ()
     muxer: tuple[tuple[str, str], ...] = ()
 
@@ -118,8 +119,8 @@ def make_clip(path: Path, spec: ClipSpec) -> Path:
 
 
 def _add_tone(output: av.container.OutputContainer, sound: av.AudioStream, spec: ClipSpec) -> None:
-    """Half a second of a 440 Hz tone."""
-    time = np.arange(spec.audio_rate // 2) / spec.audio_rate
+    """A 440 Hz tone."""
+    time = np.arange(int(spec.audio_rate * spec.audio_seconds)) / spec.audio_rate
     wave = (0.3 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)
     frame = AudioFrame.from_ndarray(np.stack([wave, wave]), format="fltp", layout="stereo")
     frame.sample_rate, frame.pts = spec.audio_rate, 0

@@ -21,7 +21,7 @@ from nervcodec.video.errors_av import AV_ERRORS, cause, file_name
 from nervcodec.video.info import VideoInfo
 from nervcodec.video.probing import describe
 from nervcodec.video.resample import plan_geometry
-from nervcodec.video.source import decode_frames, open_input, video_stream
+from nervcodec.video.source import decode_frames
 
 FALLBACK_RATE = Fraction(25)
 """Frames a second for files with neither timestamps nor a rate, as FFmpeg takes them."""
@@ -104,15 +104,14 @@ class VideoReader:
         end: list[str] = []
         self.warnings = []
         try:
-            with open_input(self._path) as container:
-                stream = video_stream(container, self._stream_index)
-                for count, frame in enumerate(decode_frames(container, stream, self._name)):
-                    damaged += frame.is_corrupt
-                    yield SourceFrame(self._rgb(frame, count), clock.pts(frame.pts))
-                    if count + 1 == self._max_frames:
-                        break
-                else:
-                    end = clock.check_end()
+            frames = decode_frames(self._path, self._stream_index)
+            for count, frame in enumerate(frames):
+                damaged += frame.is_corrupt
+                yield SourceFrame(self._rgb(frame, count), clock.pts(frame.pts))
+                if count + 1 == self._max_frames:
+                    break
+            else:
+                end = clock.check_end()
         finally:
             self.warnings += clock.warnings + end
             if damaged:

@@ -6,9 +6,10 @@ otherwise follow a text file named ``.mp4`` to other files and to the network.
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -75,42 +76,59 @@ def _why_not_opened(path: str | os.PathLike[str]) -> str:
     return "is not a video in a known format, or is damaged at its very start"
 
 
-def decode_frames(
-    container: InputContainer, stream: VideoStream, name: str
-) -> Iterator[VideoFrame]:
-    """The frames of ``stream`` in presentation order, as they are decoded.
+def decode_frames(path: str | os.PathLike[str], index: int) -> Iterator[VideoFrame]:
+    """The frames of stream ``index`` in presentation order, as they are decoded.
 
-    Undecodable packets before the first key frame are skipped, as a recording that starts in
-    mid-stream has them. Raises InputVideoError, saying after how many frames, for any other
-    damage and for a file that ends before its index does.
+    A recording that starts in mid-stream may begin with packets that cannot be decoded: they
+    are skipped up to the first key frame. Raises InputVideoError, saying after how many frames,
+    for any other damage and for a file that ends before its index does.
     """
+    given = 0
+    try:
+        for frame in _decode(path, index, threaded=True):
+            yield frame
+            given += 1
+        return
+    except InputVideoError:
+        # Threads report damage late and lose good frames around it, the more the more cores
+        # there are: decode again without them to give every frame that there is.
+        pass
+    yield from itertools.islice(_decode(path, index, threaded=False), given, None)
+
+
+def _decode(
+    path: str | os.PathLike[str], index: int, *, threaded: bool
+) -> Generator[VideoFrame, None, None]:
+    name = file_name(path)
     frames = packets = 0
     key_seen = False
-    stream.thread_type = "AUTO"
-    demuxer = container.demux(stream)
-    while True:
-        try:
-            packet = next(demuxer, None)
-            if packet is None:
-                break
-            packets += packet.size > 0
-            key_seen = key_seen or packet.is_keyframe
-            decoded = packet.decode()
-        except AV_ERRORS as exc:
-            if key_seen or is_system_error(exc):
-                message = f"{name}: cannot be decoded after {frames} frames: {cause(exc)}"
-                raise InputVideoError(message) from exc
-            continue
-        for frame in decoded:
-            frames += 1
-            yield frame
-    if packets and not frames:
-        raise InputVideoError(f"{name}: no frame can be decoded")
-    if "mov" in container.format.name and packets < len(stream.index_entries):
-        raise InputVideoError(
-            f"{name}: the file is cut short: it ends after {frames} frames, "
-            f"its index lists {len(stream.index_entries)}"
-        )
+    with open_input(path) as container:
+        stream = video_stream(container, index)
+        stream.thread_type = "AUTO" if threaded else "SLICE"
+        demuxer = container.demux(stream)
+        while True:
+            try:
+                packet = next(demuxer, None)
+                if packet is None:
+                    break
+                packets += packet.size > 0
+                key_seen = key_seen or packet.is_keyframe
+                decoded = packet.decode()
+            except AV_ERRORS as exc:
+                if threaded or key_seen or is_system_error(exc):
+                    message = f"{name}: cannot be decoded after {frames} frames: {cause(exc)}"
+                    raise InputVideoError(message) from exc
+                continue
+            for frame in decoded:
+                frames += 1
+                yield frame
+        if packets and not frames:
+            raise InputVideoError(f"{name}: no frame can be decoded")
+        if "mov" in container.format.name and packets < len(stream.index_entries):
+            raise InputVideoError(
+                f"{name}: the file is cut short: it ends after {frames} frames, "
+                f"its index lists {len(stream.index_entries)}"
+            )
 
 
 def choose_stream(path: str | os.PathLike[str]) -> tuple[int, VideoFrame]:
@@ -149,18 +167,18 @@ def _why_no_video(container: InputContainer) -> str:
 def _first_frame(path: str | os.PathLike[str], index: int, name: str) -> VideoFrame | None:
     """The first frame of a stream, None if the track is empty; InputVideoError if undecodable."""
     with open_input(path) as container:
-        stream = video_stream(container, index)
-        if stream.codec_context is None:
+        context = video_stream(container, index).codec_context
+        if context is None:
             raise InputVideoError(f"{name}: its video codec is not supported")
-        codec = stream.codec_context.codec.canonical_name
-        try:
-            return next(decode_frames(container, stream, name), None)
-        except InputVideoError as exc:
-            if _is_encrypted(path, index):
-                raise InputVideoError(f"{name}: the video is encrypted (DRM)") from exc
-            raise InputVideoError(
-                f"{name}: no frame of its {codec} video can be decoded, it is damaged"
-            ) from exc
+        codec = context.codec.canonical_name
+    try:
+        return next(decode_frames(path, index), None)
+    except InputVideoError as exc:
+        if _is_encrypted(path, index):
+            raise InputVideoError(f"{name}: the video is encrypted (DRM)") from exc
+        raise InputVideoError(
+            f"{name}: no frame of its {codec} video can be decoded, it is damaged"
+        ) from exc
 
 
 def _is_encrypted(path: str | os.PathLike[str], index: int) -> bool:

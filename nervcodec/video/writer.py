@@ -45,7 +45,8 @@ PRESETS = (
 )
 """Names that x264 and x265 give to their trades of speed for size."""
 
-_MIN_HEVC_SIDE = 16
+_MIN_HEVC_SIDE = 64
+"""x265 4.2 writes past its look-ahead arrays on smaller frames, which may end the process."""
 _MIN_MOV_TIMESCALE = 10000
 """The MP4 muxer doubles a time base's denominator until it is at least this."""
 _MATROSKA_TICKS = 1000
@@ -127,6 +128,10 @@ class VideoWriter:
         self._name = file_name(path)
         self._fmt = fmt
         self._size = (width, height)
+        if fmt.codec == "hevc" and min(self._size) < _MIN_HEVC_SIDE:
+            raise OutputError(
+                f"{self._name}: HEVC needs at least {_MIN_HEVC_SIDE}x{_MIN_HEVC_SIDE} pixels"
+            )
         self._color = color
         self._given_time_base = time_base
         self.warnings: list[str] = []
@@ -216,8 +221,6 @@ class VideoWriter:
         return options
 
     def _why(self, exc: BaseException) -> str:
-        if self._fmt.codec == "hevc" and min(self._size) < _MIN_HEVC_SIDE:
-            return f"HEVC needs at least {_MIN_HEVC_SIDE}x{_MIN_HEVC_SIDE} pixels"
         if is_system_error(exc):
             return cause(exc)
         width, height = self._size
