@@ -99,12 +99,14 @@ def test_times_are_checked_with_b_frames(tmp_path: Path) -> None:
     assert any(frame.pict_type == 3 for frame in decoded(path)), "no B frame: the test is void"
 
 
-def test_last_frame_is_shown_as_long_as_asked(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [1, 3, 5, 8])
+def test_last_frame_is_shown_as_long_as_asked(tmp_path: Path, count: int) -> None:
     path = tmp_path / "a.mp4"
     with writer(path) as output:
-        for index, duration in enumerate((1, 1, 30)):
+        for index in range(count):
+            duration = 30 if index == count - 1 else 1
             output.write(picture(64, 64, index), index, duration)
-    assert probe(path).duration == Fraction(32, 25)
+    assert probe(path).duration == Fraction(count - 1 + 30, 25)
 
 
 def test_time_before_zero_moves_picture_and_sound_together(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import av
 import numpy as np
 from av.codec.context import Flags
 from av.packet import Packet
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -140,6 +141,8 @@ class VideoWriter:
         self._closed = False
         self._shift: int | None = None
         self._last_pts: int | None = None
+        self._first_dts: int | None = None
+        self._first_ticks = self._end_ticks = 0
         self._audio = AudioCopy(*passthrough) if passthrough else None
         try:
             self._output = av.open(
@@ -252,16 +255,26 @@ class VideoWriter:
         self._last_pts = pts
         ticks = self._ticks(pts + self._shift)
         self._warn_if_rounded(ticks)
+        if self._end_ticks == 0:
+            self._first_ticks = ticks
+        length = max(self._ticks(duration), 1)
+        self._end_ticks = ticks + length
         try:
             frame = rgb_to_frame(rgb, self._pixel_format, self._color)
             frame.pts, frame.time_base = ticks, self._time_base
-            frame.duration = max(self._ticks(duration), 1)
-            packets = self._stream.encode(frame)
+            frame.duration = length
+            packets = self._encode(frame)
         except AV_ERRORS as exc:
             raise OutputError(f"{self._name}: cannot encode a frame: {cause(exc)}") from exc
         self._mux(packets)
         if self._audio:
             self._audio.mux_until(ticks * self._time_base, self._shift * self._given_time_base)
+
+    def _encode(self, frame: VideoFrame | None) -> list[Packet[VideoStream]]:
+        packets = self._stream.encode(frame)
+        if self._first_dts is None and packets:
+            self._first_dts = packets[0].dts
+        return packets
 
     def _begin(self, first_pts: int) -> None:
         self._shift = max(-first_pts, 0)
@@ -287,12 +300,24 @@ class VideoWriter:
         except AV_ERRORS as exc:
             raise OutputError(f"{self._name}: cannot be written: {cause(exc)}") from exc
 
+    def _stretch_last(self, packets: list[Packet[VideoStream]]) -> None:
+        """Make the last packet as long as the whole asks for.
+
+        MP4 keeps only steps between decoding times: where a B-frame comes last in that order,
+        the length of the frame that is shown last would be lost.
+        """
+        if packets and self._first_dts is not None and packets[-1].dts is not None:
+            before = packets[-1].dts - self._first_dts
+            packets[-1].duration = max(1, self._end_ticks - self._first_ticks - before)
+
     def close(self) -> None:
         """Write what is still held back and finish the file; OutputError if that fails."""
         if self._closed:
             return
         try:
-            self._mux(self._stream.encode(None))
+            packets = self._encode(None)
+            self._stretch_last(packets)
+            self._mux(packets)
             if self._audio:
                 shift = (self._shift or 0) * self._given_time_base
                 self._audio.mux_until(None, shift)
