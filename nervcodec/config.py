@@ -50,7 +50,7 @@ class TrainConfig:
 
     epochs: int = PRESETS[DEFAULT_PRESET]
     batch: int = 1
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     warmup: float = 0.1
     beta1: float = 0.9
     beta2: float = 0.999

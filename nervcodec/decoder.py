@@ -30,6 +30,10 @@ FrameCallback = Callable[[int, int], None]
 """Called with the number of frames done and the number of all frames."""
 
 
+LONGEST_RUN = 64
+"""Frames of a segment that are listed at a time; a multiple of what is evaluated together."""
+
+
 @dataclass(frozen=True)
 class DecodeConfig:
     """How :func:`decode` renders.
@@ -114,12 +118,13 @@ class HfsvFile:
             return next(self.frames([int(index)]))
         chosen = range(len(self))[index] if isinstance(index, slice) else index
         stack = np.empty((len(chosen), self.height, self.width, 3), dtype=np.uint8)
-        for position, frame in enumerate(self.frames(chosen)):
+        frames = self._frames(chosen) if isinstance(chosen, range) else self.frames(chosen)
+        for position, frame in enumerate(frames):
             stack[position] = frame
         return stack
 
     def __iter__(self) -> Iterator[Frames]:
-        return self.frames(range(len(self)))
+        return self._frames(range(len(self)))
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frames]:
         """Frames in the order of ``indices``; negative ones count from the end.
@@ -127,16 +132,15 @@ class HfsvFile:
         Raises:
             IndexError: for an index outside the clip, before any frame is made.
         """
-        wanted = [range(len(self))[index] for index in indices]
-        return self._frames(wanted)
+        return self._frames([range(len(self))[index] for index in indices])
 
     def _frames(self, wanted: Sequence[int]) -> Iterator[Frames]:
         position = 0
         while position < len(wanted):
             number = self.segment_of(wanted[position])
             info = self.reader.segments[number]
-            run = []
-            while position < len(wanted):
+            run: list[int] = []
+            while position < len(wanted) and len(run) < LONGEST_RUN:
                 offset = wanted[position] - info.first_frame
                 if not 0 <= offset < info.frames:
                     break

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from nervcodec.bitstream.segment import Segment, decode_segment, encode_segment
-from nervcodec.bitstream.stream import AudioData, SegmentHash, StreamReader, write_stream
+from nervcodec.bitstream.stream import AudioData, StreamReader, write_stream
 from nervcodec.bitstream.syntax import MAX_RATIONAL, ModelSpec, StreamHeader
 from nervcodec.bitstream.tensors import Limits, check_limits, parameter_count, tensor_specs
 from nervcodec.config import EncodeConfig
@@ -59,7 +59,7 @@ class _Coded:
     """One finished segment and what its verification measured."""
 
     segment: Segment
-    hash: SegmentHash
+    digest: bytes
     float_psnr: float
     train_seconds: float
 
@@ -210,15 +210,12 @@ class _Encode:
         self._progress(
             EncodeProgress("verify", index + 1, len(plan.lengths), (before + len(frames)) / total)
         )
-        digest = self._verify(segment, frames, plan)
-        entry = SegmentHash(segment.symbols_crc(), digest)
-        return _Coded(segment, entry, trained.psnr, seconds)
+        return _Coded(segment, self._verify(segment, frames, plan), trained.psnr, seconds)
 
     def _verify(self, segment: Segment, frames: Frames, plan: SegmentPlan) -> bytes:
         """Decode what was coded, in float64, measure it, and return the frames' digest."""
         header = self._header(plan, 1)
         decoded = decode_segment(encode_segment(segment)[0], header, Limits())
-        assert decoded.symbols_crc() == segment.symbols_crc()
         digest = FramesDigest()
         renderer = SegmentRenderer(decoded, header.width, header.height, reference=True)
         for original, frame in zip(frames, renderer.frames(range(len(frames))), strict=True):
@@ -264,7 +261,7 @@ class _Encode:
                 pts,
                 header.frame_duration,
                 [c.segment for c in coded],
-                [c.hash for c in coded],
+                [c.digest for c in coded],
                 self._meta(audio),
                 data,
             )
@@ -293,7 +290,7 @@ class _Encode:
         with self._output.open("rb") as stream:
             reader = StreamReader(stream, Limits())
             for index, part in enumerate(coded):
-                assert reader.segment(index).symbols_crc() == part.hash.symbols_crc
+                assert reader.segment(index).symbols_crc() == part.segment.symbols_crc()
         header, lengths = reader.header, plan.lengths
         params = sum(
             parameter_count(c.segment.model, header.width, header.height, n)

@@ -15,13 +15,13 @@ import torch
 from nervcodec.bitstream.segment import Segment
 from nervcodec.bitstream.stream import HASH_BYTES
 from nervcodec.bitstream.tensors import EMBEDDING, activation_bytes
-from nervcodec.errors import UsageError
+from nervcodec.errors import BitstreamError, UsageError
 from nervcodec.models.blocks import channels_last
 from nervcodec.models.hnerv import HnervDecoder
 
-BATCH_BYTES = 1 << 28
-MAX_BATCH = 8
-"""Frames evaluated together, so many that their maps take 256 MiB."""
+BATCH_BYTES = 1 << 30
+MAX_BATCH = 16
+"""Frames evaluated together on a GPU, so many that their maps take 1 GiB by estimate."""
 
 Frames = npt.NDArray[np.uint8]
 
@@ -75,7 +75,9 @@ class SegmentRenderer:
             channels_last(network)
         self._network = network.eval()
         per_frame = activation_bytes(segment.model, width, height)
-        self._batch = 1 if reference else max(1, min(MAX_BATCH, BATCH_BYTES // per_frame))
+        fitting = max(1, min(MAX_BATCH, BATCH_BYTES // per_frame))
+        # On a CPU batches gain nothing, and one by one a frame is the same however it is asked for.
+        self._batch = 1 if self._device.type == "cpu" else fitting
 
     def __len__(self) -> int:
         return len(self._embedding)
@@ -89,6 +91,8 @@ class SegmentRenderer:
     def _evaluate(self, indices: Sequence[int]) -> Frames:
         embedding = self._embedding[torch.tensor(indices, device=self._device)]
         rgb = self._network(embedding)
+        if rgb.isnan().any():
+            raise BitstreamError("the network does not give numbers: its weights overflow")
         samples = torch.floor(rgb * 255.0 + 0.5).to(torch.uint8)
         return samples.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 

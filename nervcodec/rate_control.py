@@ -15,7 +15,7 @@ from nervcodec.config import ModelConfig
 from nervcodec.errors import TargetError
 
 CHANNEL_REDUCTION = 1.2
-LOWER_WIDTH = 12
+LOWER_WIDTH = 6
 """HNeRV: each stage has 1/1.2 of the channels of the one before, but at least 12."""
 
 WIDTH_UNITS = 16

@@ -67,7 +67,7 @@ def verify(
 
 
 def _check_reference(file: HfsvFile, number: int, progress: FrameCallback | None) -> None:
-    if file.reader.hashes is None:
+    if file.reader.digests is None:
         raise BitstreamError(f"{file.path}: holds no hashes of its frames")
     digest = FramesDigest()
     first = file.reader.segments[number].first_frame
@@ -75,7 +75,7 @@ def _check_reference(file: HfsvFile, number: int, progress: FrameCallback | None
         digest.add(frame)
         if progress is not None:
             progress(first + offset + 1, len(file))
-    if digest.digest() != file.reader.hashes[number].frames_digest:
+    if digest.digest() != file.reader.digests[number]:
         raise BitstreamError(f"{file.path}: the frames of segment {number} do not match HASH")
 
 

@@ -45,8 +45,9 @@ def write_clip(
     return path
 
 
-def _write_tone(container: av.container.OutputContainer, sound: av.AudioStream,
-                seconds: float) -> None:
+def _write_tone(
+    container: av.container.OutputContainer, sound: av.AudioStream, seconds: float
+) -> None:
     samples = np.sin(np.arange(int(16000 * seconds)) * 440 * 2 * np.pi / 16000)
     for start in range(0, len(samples), 1024):
         block = samples[None, start : start + 1024].astype(np.float32)
@@ -69,19 +70,26 @@ class ReadBack:
 
 
 def read_back(path: Path) -> ReadBack:
-    times, frames, audio = [], [], []
+    times, frames = [], []
+    audio: list[tuple[bytes, Fraction]] = []
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         for frame in container.decode(stream):
             times.append(frame.pts * frame.time_base)
             frames.append(frame.to_ndarray(format="rgb24"))
         context = stream.codec_context
-        colour = (context.color_primaries, context.color_trc, context.colorspace,
-                  context.color_range)
+        colour = (
+            context.color_primaries,
+            context.color_trc,
+            context.colorspace,
+            context.color_range,
+        )
         size, aspect = (stream.width, stream.height), stream.sample_aspect_ratio
     with av.open(str(path)) as container:
         if container.streams.audio:
-            for packet in container.demux(container.streams.audio[0]):
-                if packet.size:
-                    audio.append((bytes(packet), packet.pts * packet.time_base))
+            audio = [
+                (bytes(packet), packet.pts * packet.time_base)
+                for packet in container.demux(container.streams.audio[0])
+                if packet.size
+            ]
     return ReadBack(times, size, aspect, colour, frames, audio)

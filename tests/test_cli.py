@@ -107,7 +107,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "code", "message"), BAD, ids=lambda value: str(value))
+@pytest.mark.parametrize(("arguments", "code", "message"), BAD, ids=str)
 def test_bad_input(files, monkeypatch, capfd, arguments, code, message):
     monkeypatch.chdir(files)
     before = listing(files)
@@ -143,9 +143,18 @@ def test_existing_output_survives_a_failed_encode(files, tmp_path):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_training_leaves_nothing(files, tmp_path, number, code):
-    command = [sys.executable, "-c", "from nervcodec.cli.main import main; main()", "encode",
-               str(files / "in.mp4"), str(tmp_path / "out.hfsv"), "--params", "9000",
-               "--epochs", "100000"]
+    command = [
+        sys.executable,
+        "-c",
+        "from nervcodec.cli.main import main; main()",
+        "encode",
+        str(files / "in.mp4"),
+        str(tmp_path / "out.hfsv"),
+        "--params",
+        "9000",
+        "--epochs",
+        "100000",
+    ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
@@ -215,7 +224,9 @@ def test_config_file_and_environment_give_defaults(files, tmp_path, monkeypatch,
 
 
 def test_start_up_does_not_wait_for_torch():
-    script = "import sys, nervcodec.cli.main; sys.exit('torch' in sys.modules or 'av' in sys.modules)"
+    script = (
+        "import sys, nervcodec.cli.main; sys.exit('torch' in sys.modules or 'av' in sys.modules)"
+    )
     started = time.perf_counter()
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
     assert time.perf_counter() - started < 10

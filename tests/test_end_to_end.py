@@ -176,9 +176,7 @@ def test_real_clip_with_sound_round_trips(clips, tmp_path):
 
 def test_sample_aspect_ratio_is_kept(clips, tmp_path):
     source = clips / "carphone_qcif_qp10.mp4"
-    config = EncodeConfig(
-        train=TrainConfig(epochs=1), model=ModelConfig(params=9000), frames=4
-    )
+    config = EncodeConfig(train=TrainConfig(epochs=1), model=ModelConfig(params=9000), frames=4)
     nervcodec.encode(source, tmp_path / "out.hfsv", config)
     nervcodec.decode(tmp_path / "out.hfsv", tmp_path / "out.mp4")
     before, after = read_back(source), read_back(tmp_path / "out.mp4")

@@ -117,7 +117,7 @@ class ContainerReader:
         self._position = len(SIGNATURE)
         self._digest.update(SIGNATURE)
         while self._scan_chunk():
-            if len(self.chunks) > MAX_CHUNKS:
+            if len(self.chunks) == MAX_CHUNKS:
                 raise UnsupportedError(f"more than {MAX_CHUNKS} chunks")
         if stream.read(1):
             raise BitstreamError("data after the END chunk")

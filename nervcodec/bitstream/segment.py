@@ -13,15 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from nervcodec.bitstream import entropy
+from nervcodec.bitstream.container import CRC_BYTES
 from nervcodec.bitstream.syntax import MAX_FRAMES, ModelSpec, StreamHeader
 from nervcodec.bitstream.tensors import Limits, TensorSpec, check_limits, tensor_specs
 from nervcodec.bitstream.wire import ByteReader, varint
 from nervcodec.errors import BitstreamError
 
 PER_CHANNEL = 0x80
-MIN_SCALE_BITS = 27 << 7
-MAX_SCALE_BITS = 227 << 7
-"""Scales lie in 2**-100 .. 2**100, so that no product over- or underflows float32."""
+MIN_SCALE_BITS = 87 << 7
+MAX_SCALE_BITS = 147 << 7
+"""Scales lie in 2**-40 .. 2**20: wider than any network needs, and far from float32's ends."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class SegmentSize:
 def encode_segment(segment: Segment) -> tuple[bytes, SegmentSize]:
     """The SEGM payload, and the share of its parts."""
     head = varint(segment.index) + varint(segment.frames) + segment.model.to_bytes()
-    headers, tables, parts = bytearray(head), 0, []
+    crc = segment.symbols_crc().to_bytes(CRC_BYTES, "little")
+    headers, tables, parts = bytearray(head + crc), 0, []
     for tensor in segment.tensors:
         flag = PER_CHANNEL if tensor.scales.size > 1 else 0
         scales = tensor.scales.astype("<u2").tobytes()
@@ -122,6 +124,7 @@ def decode_segment(payload: bytes, header: StreamHeader, limits: Limits) -> Segm
     reader = ByteReader(payload, "SEGM")
     index, frames, model = _read_head(reader, header)
     check_limits(model, header.width, header.height, frames, limits)
+    crc = int.from_bytes(reader.take(CRC_BYTES), "little")
     heads = [
         _read_tensor_head(reader, spec)
         for spec in tensor_specs(model, header.width, header.height, frames)
@@ -133,7 +136,10 @@ def decode_segment(payload: bytes, header: StreamHeader, limits: Limits) -> Segm
     parts = [(head.spec.size, head.table) for head in heads if head.table is not None]
     coded = iter(entropy.decode(words, parts))
     tensors = tuple(head.tensor(next(coded) if head.table is not None else None) for head in heads)
-    return Segment(index, frames, model, tensors)
+    segment = Segment(index, frames, model, tensors)
+    if segment.symbols_crc() != crc:
+        raise BitstreamError(f"SEGM {index}: the decoded symbols do not have the checksum stated")
+    return segment
 
 
 @dataclass(frozen=True)

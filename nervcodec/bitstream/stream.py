@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 import zlib
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,18 +24,15 @@ from nervcodec.bitstream.wire import ByteReader, signed_varint, varint
 from nervcodec.errors import BitstreamError, UnsupportedError
 
 HASH_BYTES = 8
+"""Bytes of the SHA-256 of a segment's reference frames that HASH holds."""
+
+MAX_STEP_BYTES = 5
+"""A step between frames takes at most so many bytes in PTSD."""
+
 MAX_META_BYTES = 1 << 16
 MAX_META_DEPTH = 4
 MAX_AUDIO_BYTES = 1 << 30
 AUDIO_CONTAINERS = ("mp4", "matroska")
-
-
-@dataclass(frozen=True)
-class SegmentHash:
-    """What HASH says of one segment: CRC-32 of its symbols, SHA-256 of its reference frames."""
-
-    symbols_crc: int
-    frames_digest: bytes
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def write_stream(
     pts: Sequence[int],
     last_duration: int,
     segments: Sequence[Segment],
-    hashes: Sequence[SegmentHash],
+    digests: Sequence[bytes],
     meta: dict[str, Any],
     audio: AudioData | None,
 ) -> int:
@@ -86,10 +85,7 @@ def write_stream(
     writer.chunk(ChunkType.META, encode_meta(meta))
     for segment in segments:
         writer.chunk(ChunkType.SEGM, encode_segment(segment)[0])
-    writer.chunk(
-        ChunkType.HASH,
-        b"".join(entry.symbols_crc.to_bytes(4, "little") + entry.frames_digest for entry in hashes),
-    )
+    writer.chunk(ChunkType.HASH, b"".join(digests))
     if audio is not None:
         writer.chunk(ChunkType.AUDI, encode_audio(audio))
     return writer.finish()
@@ -105,7 +101,7 @@ class StreamReader:
         timing = self.container.single(ChunkType.PTSD)
         self.pts, self.last_duration = decode_timestamps(timing, self.header)
         self.segments = self._index_segments()
-        self.hashes = self._read_hashes()
+        self.digests = self._read_digests()
         meta = self.container.single(ChunkType.META)
         self.meta: dict[str, Any] = decode_meta(meta) if meta is not None else {}
 
@@ -119,12 +115,9 @@ class StreamReader:
         return sum(chunk.total for chunk in self.container.of_kind(ChunkType.AUDI))
 
     def segment(self, index: int) -> Segment:
-        """Decode the symbols of one segment and check them against HASH."""
+        """Decode the symbols of one segment."""
         payload = self.container.payload(self.segments[index].chunk)
-        segment = decode_segment(payload, self.header, self._limits)
-        if self.hashes is not None and segment.symbols_crc() != self.hashes[index].symbols_crc:
-            raise BitstreamError(f"segment {index}: the decoded symbols do not match HASH")
-        return segment
+        return decode_segment(payload, self.header, self._limits)
 
     def audio(self) -> AudioData | None:
         payload = self.container.single(ChunkType.AUDI)
@@ -146,15 +139,14 @@ class StreamReader:
             )
         return result
 
-    def _read_hashes(self) -> list[SegmentHash] | None:
+    def _read_digests(self) -> list[bytes] | None:
         payload = self.container.single(ChunkType.HASH)
         if payload is None:
             return None
-        size = 4 + HASH_BYTES
-        if len(payload) != size * len(self.segments):
+        if len(payload) != HASH_BYTES * len(self.segments):
             raise BitstreamError("HASH: its length does not fit the number of segments")
-        entries = [payload[start : start + size] for start in range(0, len(payload), size)]
-        return [SegmentHash(int.from_bytes(e[:4], "little"), e[4:]) for e in entries]
+        starts = range(0, len(payload), HASH_BYTES)
+        return [payload[start : start + HASH_BYTES] for start in starts]
 
 
 def encode_timestamps(pts: Sequence[int], duration: int, last_duration: int) -> bytes:
@@ -170,17 +162,15 @@ def decode_timestamps(payload: bytes | None, header: StreamHeader) -> tuple[Sequ
     start, duration, frames = header.start_pts, header.frame_duration, header.frames
     if payload is None:
         return range(start, start + frames * duration, duration), duration
-    if frames > 1000 * len(payload):
-        raise BitstreamError("PTSD: too short for the number of frames")
-    raw = _inflate(ByteReader(payload, "PTSD"), 9 * frames)
+    raw = _inflate(ByteReader(payload, "PTSD"), frames, MAX_STEP_BYTES * frames)
     reader = ByteReader(raw, "PTSD")
-    pts = [start]
+    pts, time, step = array("q"), start, duration
     for _ in range(frames):
-        step = reader.signed_varint() + duration
-        pts.append(pts[-1] + reader.check(step, 1, MAX_RATIONAL, "step between frames"))
+        pts.append(time)
+        step = reader.check(reader.signed_varint() + duration, 1, MAX_RATIONAL, "frame's length")
+        time += step
     reader.finish()
-    last = pts.pop()
-    return pts, last - pts[-1]
+    return pts, step
 
 
 def _deflate(raw: bytes) -> bytes:
@@ -191,10 +181,10 @@ def _deflate(raw: bytes) -> bytes:
     return b"\x00" + varint(len(raw)) + raw
 
 
-def _inflate(reader: ByteReader, cap: int) -> bytes:
-    """The inverse of :func:`_deflate`; never makes more than ``cap`` bytes."""
+def _inflate(reader: ByteReader, low: int, high: int) -> bytes:
+    """The inverse of :func:`_deflate`; the content must have ``low`` to ``high`` bytes."""
     method = reader.bounded_u8(0, 1, "compression method")
-    length = reader.bounded(0, cap, "uncompressed length")
+    length = reader.bounded(low, high, "uncompressed length")
     data = reader.take(reader.remaining)
     if method == 0:
         raw, clean = data, True
@@ -217,7 +207,7 @@ def encode_audio(audio: AudioData) -> bytes:
 def decode_audio(payload: bytes) -> AudioData:
     reader = ByteReader(payload, "AUDI")
     container = AUDIO_CONTAINERS[reader.bounded_u8(0, len(AUDIO_CONTAINERS) - 1, "container")]
-    return AudioData(container, _inflate(reader, MAX_AUDIO_BYTES))
+    return AudioData(container, _inflate(reader, 1, MAX_AUDIO_BYTES))
 
 
 def encode_meta(meta: dict[str, Any]) -> bytes:
@@ -263,13 +253,10 @@ def _no_extension(code: int, data: bytes) -> Any:
 
 
 def _is_plain(value: Any, depth: int) -> bool:
-    """Whether ``value`` is nested at most ``depth`` deep and holds no NaN, infinity or bytes."""
-    if depth < 0:
-        return False
-    if isinstance(value, dict):
-        return all(_is_plain(item, depth - 1) for item in value.values())
-    if isinstance(value, list):
-        return all(_is_plain(item, depth - 1) for item in value)
+    """Whether ``value`` has at most ``depth`` levels of maps and arrays, and no NaN or bytes."""
+    if isinstance(value, (dict, list)):
+        items = value.values() if isinstance(value, dict) else value
+        return depth > 0 and all(_is_plain(item, depth - 1) for item in items)
     if isinstance(value, float):
-        return value - value == 0.0
+        return math.isfinite(value)
     return value is None or isinstance(value, (bool, int, str))

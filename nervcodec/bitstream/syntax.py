@@ -6,7 +6,7 @@ Each field's limits stand beside it. The tensors that a model description implie
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from fractions import Fraction
 
@@ -20,7 +20,8 @@ MAX_SIDE = 32768
 """As libavif's limit; FFmpeg's own is close to it."""
 MAX_PIXELS = 1 << 28
 """16384 x 16384, as libavif's limit."""
-MAX_FRAMES = 1 << 31
+MAX_FRAMES = 1 << 24
+"""77 hours at 60 frames a second; bounds what a reader keeps for each frame."""
 MAX_RATIONAL = (1 << 31) - 1
 """Numerators and denominators fit FFmpeg's AVRational."""
 MAX_STAGES = 8
@@ -28,6 +29,9 @@ MAX_STRIDE = 8
 MAX_KERNEL = 15
 MAX_CHANNELS = 1 << 16
 MAX_EXTRA_CONVS = 4
+
+MATRICES = (1, 4, 5, 6, 7, 9)
+"""H.273 matrices for Y'CbCr: BT.709, FCC, BT.601 (twice), SMPTE 240M, BT.2020."""
 
 
 class Attention(IntEnum):
@@ -105,13 +109,20 @@ class StreamHeader:
             sample_aspect_ratio=_read_rational(reader, "sample aspect ratio"),
             primaries=reader.u8(),
             transfer=reader.u8(),
-            matrix=reader.u8(),
+            matrix=_read_matrix(reader),
             full_range=bool(reader.bounded_u8(0, 1, "colour range")),
             rotation=90 * reader.bounded_u8(0, 3, "rotation"),
             bit_depth=reader.bounded_u8(8, 8, "bit depth"),
         )
         reader.finish()
         return header
+
+
+def _read_matrix(reader: ByteReader) -> int:
+    matrix = reader.u8()
+    if matrix not in MATRICES:
+        raise BitstreamError(f"HEAD: colour matrix {matrix} is not one of {MATRICES}")
+    return matrix
 
 
 def _check_version(reader: ByteReader) -> None:
@@ -203,16 +214,9 @@ class ModelSpec:
         if self.has_hfscm:
             block = self.hfscm
             mask = sum(int(stage.hfscm) << index for index, stage in enumerate(self.stages))
-            out += bytes(
-                [
-                    mask,
-                    block.reduction,
-                    block.kernel,
-                    block.attention,
-                    block.extra_convs,
-                    block.extra_kernel,
-                ]
-            )
+            out += bytes([mask, block.reduction, block.kernel, block.attention, block.extra_convs])
+            if block.extra_convs:
+                out.append(block.extra_kernel)
         if self.msfrp_stage is not None:
             out.append(self.msfrp_stage)
         return bytes(out)
@@ -254,11 +258,11 @@ def _read_kernel(reader: ByteReader, field: str) -> int:
 def _read_hfscm(reader: ByteReader, stages: int) -> tuple[int, HfscmSpec]:
     """The mask of the stages that carry HFSCM, and the block's shape."""
     mask = reader.bounded_u8(1, (1 << stages) - 1, "HFSCM stage mask")
-    block = HfscmSpec(
-        reduction=reader.bounded_u8(1, 255, "attention reduction"),
-        kernel=_read_kernel(reader, "attention kernel"),
-        attention=Attention(reader.bounded_u8(0, len(Attention) - 1, "attention kind")),
-        extra_convs=reader.bounded_u8(0, MAX_EXTRA_CONVS, "number of extra convolutions"),
-        extra_kernel=_read_kernel(reader, "extra kernel"),
-    )
+    reduction = reader.bounded_u8(1, 255, "attention reduction")
+    kernel = _read_kernel(reader, "attention kernel")
+    attention = Attention(reader.bounded_u8(0, len(Attention) - 1, "attention kind"))
+    extra_convs = reader.bounded_u8(0, MAX_EXTRA_CONVS, "number of extra convolutions")
+    block = HfscmSpec(reduction, kernel, attention, extra_convs)
+    if extra_convs:
+        block = replace(block, extra_kernel=_read_kernel(reader, "extra kernel"))
     return mask, block

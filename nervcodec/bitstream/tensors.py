@@ -16,7 +16,7 @@ from nervcodec.errors import UnsupportedError
 
 RGB = 3
 BANDS = 4
-"""LL, LH, HL and HH of one Haar step."""
+"""LL, HL, LH and HH of one Haar step."""
 
 EMBEDDING = "embedding"
 
@@ -44,7 +44,8 @@ class TensorSpec:
 class Limits:
     """Caps on what one segment may ask for, checked before any allocation.
 
-    The defaults admit 8K frames and a hundred million parameters on a machine with 24 GiB.
+    The defaults admit 4K frames and a hundred million parameters, and what they admit fits a
+    machine with 24 GiB.
     """
 
     parameters: int = 1 << 27
@@ -74,8 +75,8 @@ class ConvShape:
 
     @property
     def values(self) -> int:
-        """Number of values in the output map."""
-        return self.outputs * self.height * self.width
+        """Number of values in the input and output maps."""
+        return (self.inputs + self.outputs) * self.height * self.width
 
 
 def attention_width(channels: int, reduction: int) -> int:
@@ -156,8 +157,9 @@ def macs_per_frame(spec: ModelSpec, width: int, height: int) -> int:
 def activation_bytes(spec: ModelSpec, width: int, height: int) -> int:
     """Upper estimate of the float32 maps alive at once for one frame, in bytes.
 
-    Eight maps as large as the largest convolution's output: what the attention block holds
-    (F1, F2, X, the five-fold concatenation and its GELU) is less than that.
+    Eight times the input and output of the largest convolution. What the attention block holds
+    beside its last convolution (F1, F2, X, the lifted bands, their concatenation and its GELU) is
+    less than that.
     """
     return 4 * 8 * max(conv.values for conv in convolutions(spec, width, height))
 

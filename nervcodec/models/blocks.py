@@ -53,7 +53,7 @@ class Conv(nn.Conv2d):
 def haar(x: Tensor) -> Tensor:
     """One Haar step with averages: (B, C, H, W) of even H, W to (B, 4, C, H/2, W/2).
 
-    With a b / c d a 2x2 square, LL = (a+b+c+d)/4, LH = (a+b-c-d)/4, HL = (a-b+c-d)/4,
+    With a b / c d a 2x2 square, LL = (a+b+c+d)/4, HL = (a-b+c-d)/4, LH = (a+b-c-d)/4,
     HH = (a-b-c+d)/4, in this order.
     """
     a, b = x[:, :, 0::2, 0::2], x[:, :, 0::2, 1::2]
@@ -61,8 +61,8 @@ def haar(x: Tensor) -> Tensor:
     top_sum, top_difference, bottom_sum, bottom_difference = a + b, a - b, c + d, c - d
     bands = (
         top_sum + bottom_sum,
-        top_sum - bottom_sum,
         top_difference + bottom_difference,
+        top_sum - bottom_sum,
         top_difference - bottom_difference,
     )
     return torch.stack(bands, dim=1) / 4
@@ -88,7 +88,7 @@ class Hfscm(nn.Module):
 
         F2 = F1 * sigmoid(W2 gelu(W1 F1)) + F1                 channel attention, per pixel
         X  = Conv_k(F2)                                        C -> ceil(C/r)
-        B_i = phi_i * Up2(Haar(X))_i + X                       i = LL, LH, HL, HH
+        B_i = phi_i * Up2(Haar(X))_i + X                       i = LL, HL, LH, HH
         F3 = F2 * sigmoid(Conv_k(gelu([X, B_LL, B_HL, B_LH, B_HH]))) + F2
         out = Convs(gelu(F3)) + F1                             gelu before each extra conv
     """
@@ -115,9 +115,8 @@ class Hfscm(nn.Module):
         """Attention in (0, 1): (B, 1 or C, H, W)."""
         reduced = self.spatial_reduce(x)
         bands = upsampled_bands(reduced) * self.phi.view(1, BANDS, 1, 1, 1)
-        lifted = (bands + reduced.unsqueeze(1)).unbind(dim=1)
-        ll, lh, hl, hh = lifted
-        features = torch.cat([reduced, ll, hl, lh, hh], dim=1)  # (B, 5 C/r, H, W)
+        lifted = (bands + reduced.unsqueeze(1)).flatten(1, 2)
+        features = torch.cat([reduced, lifted], dim=1)  # (B, 5 C/r, H, W)
         logits: Tensor = self.spatial_expand(F.gelu(features))
         if self.attention is Attention.GROUPED:
             logits = logits[:, : x.shape[1]]

@@ -14,7 +14,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation
 from numpy.typing import NDArray
 
-from nervcodec.video.info import MATRICES, UNSPECIFIED, ColorInfo
+from nervcodec.bitstream.syntax import MATRICES
+from nervcodec.video.info import UNSPECIFIED, ColorInfo
 
 HD_HEIGHT = 720
 """From this height on untagged video is taken as BT.709, below as BT.601, as players do."""

@@ -5,20 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+from nervcodec.bitstream.syntax import MATRICES
 from nervcodec.errors import UnsupportedError
 
 UNSPECIFIED = 2
 """The H.273 code point for "unspecified" primaries, transfer or matrix."""
-
-MATRICES = (1, 4, 5, 6, 7, 9)
-"""H.273 matrices that can be converted: BT.709, FCC, BT.601 (twice), SMPTE 240M, BT.2020."""
 
 
 @dataclass(frozen=True)
 class ColorInfo:
     """How the Y'CbCr samples of a video mean colours, as H.273 code points.
 
-    ``primaries`` and ``transfer`` may be 2 (unspecified); ``matrix`` is one of :data:`MATRICES`
+    ``primaries`` and ``transfer`` may be 2 (unspecified); ``matrix`` is one of ``MATRICES``
     and ``full_range`` is always decided. ``assumed`` says that matrix or range were decided by
     rule because the source carries no tag. Raises UnsupportedError for other values.
     """

@@ -1,0 +1,241 @@
+"""From a size and a number of parameters to networks and segments."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nervcodec import rate_control, segments
+from nervcodec.bitstream.syntax import Attention, HfscmSpec, ModelSpec
+from nervcodec.bitstream.tensors import parameter_count
+from nervcodec.bitstream.wire import ByteReader
+from nervcodec.config import ModelConfig
+from nervcodec.errors import TargetError
+from nervcodec.rate_control import choose_strides, default_params, design_model
+from nervcodec.segments import SegmentPlan, plan_segments, share_params
+
+HNERV = ModelConfig(hfscm=False, msfrp=False)
+SIDES = st.integers(1, 4096)
+
+
+# --- strides ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "strides"),
+    [
+        (1280, 640, (5, 4, 4, 2, 2)),
+        (960, 480, (5, 4, 3, 2, 2)),
+        (320, 160, (5, 4, 2, 2)),
+    ],
+)
+def test_the_published_stride_plans(width: int, height: int, strides: tuple[int, ...]) -> None:
+    assert choose_strides(width, height) == strides
+    assert choose_strides(height, width) == strides
+
+
+@given(SIDES, SIDES)
+def test_strides_are_storable_and_waste_little(width: int, height: int) -> None:
+    strides = choose_strides(width, height)
+    total = math.prod(strides)
+    assert 1 <= len(strides) <= 8
+    assert all(2 <= stride <= 5 for stride in strides)
+    assert list(strides) == sorted(strides, reverse=True)
+    padded = -(-height // total) * -(-width // total) * total**2
+    if min(width, height) >= 64:
+        assert padded <= 1.25 * width * height
+
+
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [(1920, 1080), (1280, 720), (854, 480), (640, 360), (426, 240), (352, 288), (3840, 2160)],
+)
+def test_common_sizes_have_a_small_grid(width: int, height: int) -> None:
+    total = math.prod(choose_strides(width, height))
+    assert 4 <= -(-height // total) * -(-width // total) <= 72
+
+
+# --- the widest network -------------------------------------------------------------------------
+
+
+@st.composite
+def configs(draw: Any) -> ModelConfig:
+    block = HfscmSpec(
+        reduction=draw(st.integers(1, 8)),
+        kernel=draw(st.sampled_from((1, 3, 7))),
+        attention=draw(st.sampled_from(Attention)),
+        extra_convs=draw(st.integers(0, 2)),
+    )
+    return ModelConfig(
+        hfscm=draw(st.booleans()),
+        msfrp=draw(st.booleans()),
+        hfscm_spec=block,
+        embedding_values=draw(st.sampled_from((1, 16, 128, 5000))),
+    )
+
+
+FRAMES = st.integers(1, 600)
+
+
+@settings(max_examples=150)
+@given(configs(), st.integers(1, 10**7), SIDES, SIDES, FRAMES)
+def test_a_network_never_has_more_parameters_than_asked_for(
+    config: ModelConfig, params: int, width: int, height: int, frames: int
+) -> None:
+    model = design_or_none(config, params, width, height, frames)
+    assert model is None or parameter_count(model, width, height, frames) <= params
+
+
+def design_or_none(
+    config: ModelConfig, params: int, width: int, height: int, frames: int
+) -> ModelSpec | None:
+    try:
+        return design_model(config, params, width, height, frames)
+    except TargetError:
+        return None
+
+
+@settings(max_examples=150)
+@given(configs(), st.integers(5000, 10**6), SIDES, SIDES, FRAMES, st.floats(1, 1.2))
+def test_the_next_wider_network_has_too_many(
+    config: ModelConfig, params: int, width: int, height: int, frames: int, more: float
+) -> None:
+    """Whoever asks for more gets the same network, or one that did not fit before."""
+    config = replace(config, embedding_values=1)  # or the embedding grows with the parameters
+    model = design_or_none(config, params, width, height, frames)
+    other = design_or_none(config, round(params * more), width, height, frames)
+    if model is not None:
+        enough = parameter_count(model, width, height, frames)
+        assert design_or_none(config, enough, width, height, frames) == model
+    if other != model:
+        assert other is not None
+        assert parameter_count(other, width, height, frames) > params
+
+
+def test_little_of_what_is_asked_for_is_left() -> None:
+    for params in range(20_000, 400_000, 17_771):
+        count = parameter_count(design_model(HNERV, params, 320, 160, 10), 320, 160, 10)
+        assert 0.93 * params <= count <= params
+
+
+@pytest.mark.parametrize("config", [HNERV, ModelConfig()])
+def test_the_message_says_what_would_be_enough(config: ModelConfig) -> None:
+    with pytest.raises(TargetError) as caught:
+        design_model(config, 10, 320, 160, 132)
+    needed = int(str(caught.value).split()[-2])
+    model = design_model(config, needed, 320, 160, 132)
+    assert parameter_count(model, 320, 160, 132) == needed
+    with pytest.raises(TargetError):
+        design_model(config, needed - 1, 320, 160, 132)
+
+
+def test_hnerv_at_its_own_size() -> None:
+    """1.5 M at 1280x640: HNeRV's 68 -> 57, 48, 40, 33, 28, give or take its rougher count."""
+    model = design_model(HNERV, 1_500_000, 1280, 640, 132)
+    assert [stage.kernel for stage in model.stages] == [1, 3, 5, 5, 5]
+    assert model.embedding_channels == 16
+    assert model.head_kernel == 3
+    channels = [model.stem_channels, *(stage.channels for stage in model.stages)]
+    assert channels == pytest.approx([68, 57, 48, 40, 33, 28], abs=2)
+    assert parameter_count(model, 1280, 640, 132) == pytest.approx(1_500_000, rel=0.02)
+
+
+def test_channels_fall_to_a_least_width() -> None:
+    for params in (20_000, 60_000, 200_000):
+        model = design_model(HNERV, params, 320, 160, 10)
+        least = min(rate_control.LOWER_WIDTH, model.stem_channels)
+        channels = [model.stem_channels, *(stage.channels for stage in model.stages)]
+        for before, after in itertools.pairwise(channels):
+            assert after >= least
+            assert abs(after - max(least, before / 1.2)) <= 1
+
+
+def test_the_parts_are_switched_by_the_configuration() -> None:
+    plain = design_model(HNERV, 100_000, 320, 160, 10)
+    assert not plain.has_hfscm
+    assert plain.msfrp_stage is None
+    block = HfscmSpec(4, 3, Attention.DENSE, 1, 3)
+    config = ModelConfig(hfscm_spec=block)
+    full = design_model(config, 100_000, 320, 160, 10)
+    assert all(stage.hfscm for stage in full.stages)
+    assert full.hfscm == block
+    assert full.stem_channels < plain.stem_channels
+    mixed = design_model(replace(config, msfrp=False), 100_000, 320, 160, 10)
+    assert mixed.msfrp_stage is None
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 640), (320, 160)])
+def test_msfrp_takes_the_third_to_last_stage(width: int, height: int) -> None:
+    model = design_model(ModelConfig(), 500_000, width, height, 10)
+    assert model.msfrp_stage == len(model.stages) - 3
+
+
+def test_embeddings_take_a_quarter_of_the_parameters_at_most() -> None:
+    for frames in (1, 100, 3000):
+        model = design_model(HNERV, 40_000, 320, 160, frames)
+        rows, columns = model.grid(320, 160)
+        values = frames * model.embedding_channels * rows * columns
+        assert values <= 10_000 or model.embedding_channels == 1
+
+
+def test_more_parameters_never_make_a_narrower_network() -> None:
+    widths = [
+        design_model(ModelConfig(), params, 320, 160, 10).stem_channels
+        for params in range(10_000, 200_000, 7919)
+    ]
+    assert widths == sorted(widths)
+
+
+@given(configs(), st.integers(1, 300), st.integers(1, 300))
+def test_designed_networks_can_be_stored(config: ModelConfig, width: int, height: int) -> None:
+    model = design_model(config, 5_000_000, width, height, 3)
+    assert ModelSpec.read(ByteReader(model.to_bytes(), "MODEL")).to_bytes() == model.to_bytes()
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "frames", "params"),
+    [(1280, 640, 132, 1_351_680), (16, 16, 1, 8_000), (3840, 2160, 600, 3_000_000)],
+)
+def test_default_params(width: int, height: int, frames: int, params: int) -> None:
+    assert default_params(width, height, frames) == params
+
+
+# --- segments -----------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 5000), st.none() | st.integers(1, 6000))
+def test_segments_cover_the_clip_evenly(frames: int, keyint: int | None) -> None:
+    plan = plan_segments(frames, 320, 160, keyint)
+    assert plan.frames == sum(plan.lengths) == frames
+    assert min(plan.lengths) >= 1
+    assert max(plan.lengths) - min(plan.lengths) <= 1
+    assert len(plan.lengths) == math.ceil(frames / min(keyint or frames, frames))
+    ranges = list(plan.ranges())
+    assert [count for _, count in ranges] == list(plan.lengths)
+    assert [first for first, _ in ranges] == [sum(plan.lengths[:i]) for i in range(len(ranges))]
+
+
+def test_segments_fit_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = 3 * 320 * 160
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 10 * frame + 5)
+    assert plan_segments(25, 320, 160, None).lengths == (9, 8, 8)
+    assert plan_segments(10, 320, 160, None).lengths == (10,)
+    assert plan_segments(25, 320, 160, 5).lengths == (5,) * 5
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 1)
+    assert plan_segments(3, 320, 160, None).lengths == (1, 1, 1)
+
+
+@given(st.integers(1, 10**8), st.lists(st.integers(1, 50), min_size=1, max_size=40))
+def test_shares_sum_to_the_whole(params: int, lengths: list[int]) -> None:
+    plan = SegmentPlan(tuple(lengths))
+    shares = share_params(params, plan)
+    assert sum(shares) == params
+    assert len(shares) == len(lengths)
+    for share, length in zip(shares, lengths, strict=True):
+        assert abs(share - params * length / plan.frames) < 1

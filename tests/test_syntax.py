@@ -1,0 +1,318 @@
+"""HEAD and the model description against spec sections 4 and 5.1, field by field."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from format_helpers import (
+    HEAD_VALUE,
+    MODEL_VALUE,
+    head_bytes,
+    head_fields,
+    leb,
+    make_header,
+    model_bytes,
+    model_fields,
+    model_specs,
+    zigzag,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nervcodec.bitstream.syntax import Attention, HfscmSpec, ModelSpec, StageSpec, StreamHeader
+from nervcodec.bitstream.wire import ByteReader
+from nervcodec.errors import BitstreamError, UnsupportedError
+
+TICKS = st.integers(1, 2**31 - 1)
+BYTES = st.integers(0, 255)
+
+
+@st.composite
+def headers(draw: Any) -> StreamHeader:
+    width = draw(st.integers(1, 32768))
+    frames = draw(st.integers(1, 2**24))
+    return StreamHeader(
+        width=width,
+        height=draw(st.integers(1, min(32768, 2**28 // width))),
+        frames=frames,
+        segments=draw(st.integers(1, frames)),
+        time_base=Fraction(draw(TICKS), draw(TICKS)),
+        start_pts=draw(st.integers(-(2**62), 2**62 - 1)),
+        frame_duration=draw(TICKS),
+        sample_aspect_ratio=Fraction(draw(TICKS), draw(TICKS)),
+        primaries=draw(BYTES),
+        transfer=draw(BYTES),
+        matrix=draw(st.sampled_from((1, 4, 5, 6, 7, 9))),
+        full_range=draw(st.booleans()),
+        rotation=draw(st.sampled_from((0, 90, 180, 270))),
+    )
+
+
+def parse_model(data: bytes) -> ModelSpec:
+    reader = ByteReader(data, "MODEL")
+    spec = ModelSpec.read(reader)
+    reader.finish()
+    return spec
+
+
+# --- HEAD ---------------------------------------------------------------------------------------
+
+
+def test_head_has_the_layout_of_the_spec() -> None:
+    assert HEAD_VALUE.to_bytes() == head_bytes()
+    assert StreamHeader.from_bytes(head_bytes()) == HEAD_VALUE
+
+
+@given(headers())
+def test_head_comes_back(header: StreamHeader) -> None:
+    assert StreamHeader.from_bytes(header.to_bytes()) == header
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"flags": b"\x01"}, "flags"),
+        ({"flags": b"\x80"}, "flags"),
+        ({"width": leb(0)}, "width"),
+        ({"width": leb(32769), "height": leb(1)}, "width"),
+        ({"height": leb(0)}, "height"),
+        ({"height": leb(32769), "width": leb(1)}, "height"),
+        ({"width": leb(32768), "height": leb(8193)}, "width x height"),
+        ({"frames": leb(0)}, "frames"),
+        ({"frames": leb(2**24 + 1)}, "frames"),
+        ({"segments": leb(0)}, "segments"),
+        ({"segments": leb(6)}, "segments"),
+        ({"time_base_numerator": leb(0)}, "time base"),
+        ({"time_base_numerator": leb(2**31)}, "time base"),
+        ({"time_base_denominator": leb(0)}, "time base"),
+        ({"time_base_denominator": leb(2**31)}, "time base"),
+        ({"time_base_numerator": leb(2)}, "time base 2/600 is not in lowest terms"),
+        ({"frame_duration": leb(0)}, "duration"),
+        ({"frame_duration": leb(2**31)}, "duration"),
+        ({"aspect_numerator": leb(0)}, "aspect"),
+        ({"aspect_numerator": leb(2**31)}, "aspect"),
+        ({"aspect_denominator": leb(0)}, "aspect"),
+        ({"aspect_denominator": leb(2**31)}, "aspect"),
+        ({"aspect_numerator": leb(6)}, "aspect ratio 6/3 is not in lowest terms"),
+        *(({"matrix": bytes([m])}, f"matrix {m} is not") for m in (0, 2, 3, 8, 10, 255)),
+        ({"range": b"\x02"}, "range"),
+        ({"rotation": b"\x04"}, "rotation"),
+        ({"bit_depth": b"\x07"}, "bit depth"),
+        ({"bit_depth": b"\x0a"}, "bit depth"),
+    ],
+)
+def test_head_fields_out_of_range_are_refused(changes: dict[str, bytes], complaint: str) -> None:
+    with pytest.raises(BitstreamError, match=complaint) as caught:
+        StreamHeader.from_bytes(head_bytes(**changes))
+    assert not isinstance(caught.value, UnsupportedError)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "value"),
+    [
+        ({"width": leb(32768), "height": leb(8192)}, "width", 32768),
+        ({"width": leb(8192), "height": leb(32768)}, "height", 32768),
+        ({"width": leb(1), "height": leb(1)}, "width", 1),
+        ({"frames": leb(2**24)}, "frames", 2**24),
+        ({"segments": leb(5)}, "segments", 5),
+        ({"time_base_numerator": leb(2**31 - 1)}, "time_base", Fraction(2**31 - 1, 600)),
+        ({"time_base_denominator": leb(2**31 - 1)}, "time_base", Fraction(1, 2**31 - 1)),
+        ({"start": zigzag(-(2**62))}, "start_pts", -(2**62)),
+        ({"start": zigzag(2**62 - 1)}, "start_pts", 2**62 - 1),
+        ({"frame_duration": leb(2**31 - 1)}, "frame_duration", 2**31 - 1),
+        ({"matrix": b"\x09"}, "matrix", 9),
+        ({"range": b"\x00"}, "full_range", False),
+        ({"rotation": b"\x01"}, "rotation", 90),
+    ],
+)
+def test_head_fields_at_their_limits_are_read(
+    changes: dict[str, bytes], field: str, value: object
+) -> None:
+    assert getattr(StreamHeader.from_bytes(head_bytes(**changes)), field) == value
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"major": b"\x01", "minor": b"\x00"}, r"version 1\.0.*later"),
+        ({"major": b"\x01"}, r"version 1\.1"),
+        ({"major": b"\xff"}, r"version 255\.1"),
+        ({"minor": b"\x00"}, r"version 0\.0"),
+        ({"minor": b"\x02"}, r"version 0\.2"),
+        ({"profile": b"\x01"}, "profile 1"),
+    ],
+)
+def test_other_versions_are_unsupported(changes: dict[str, bytes], complaint: str) -> None:
+    with pytest.raises(UnsupportedError, match=complaint):
+        StreamHeader.from_bytes(head_bytes(**changes))
+
+
+def test_a_later_version_is_named_whatever_follows_it() -> None:
+    with pytest.raises(UnsupportedError, match=r"version 7\.3"):
+        StreamHeader.from_bytes(b"\x07\x03" + bytes(3))
+
+
+def test_cut_or_longer_heads_are_refused() -> None:
+    data = head_bytes()
+    for length in range(len(data)):
+        with pytest.raises(BitstreamError):
+            StreamHeader.from_bytes(data[:length])
+    with pytest.raises(BitstreamError, match="1 bytes too many"):
+        StreamHeader.from_bytes(data + b"\x00")
+
+
+@pytest.mark.parametrize("field", [n for n, v in head_fields().items() if v != leb(v[0])])
+def test_the_multi_byte_fields_of_head_are_minimal(field: str) -> None:
+    value = head_fields()[field]
+    longer = value[:-1] + bytes([value[-1] | 0x80, 0])
+    with pytest.raises(BitstreamError, match="longer than it need be"):
+        StreamHeader.from_bytes(head_bytes(**{field.replace(" ", "_"): longer}))
+
+
+# --- model description --------------------------------------------------------------------------
+
+
+def test_the_model_has_the_layout_of_the_spec() -> None:
+    assert MODEL_VALUE.to_bytes() == model_bytes()
+    assert parse_model(model_bytes()) == MODEL_VALUE
+
+
+def test_a_plain_model_is_short() -> None:
+    spec = ModelSpec((StageSpec(2, 3, 5, False),), embedding_channels=6, stem_channels=7)
+    data = bytes([1, 0, 1, 2, 3, 5, 6, 7, 3])
+    assert spec.to_bytes() == data
+    assert parse_model(data) == spec
+    assert not spec.has_hfscm
+
+
+@given(model_specs(max_channels=65536, stages=8))
+def test_models_come_back(spec: ModelSpec) -> None:
+    assert parse_model(spec.to_bytes()) == spec
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"flags": b"\x04"}, "flags"),
+        ({"flags": b"\x83"}, "flags"),
+        ({"stages": b"\x00"}, "stages"),
+        ({"stages": b"\x09"}, "stages"),
+        ({"stride": b"\x00"}, "stride"),
+        ({"second_stride": b"\x09"}, "stride"),
+        ({"kernel": b"\x00"}, "kernel"),
+        ({"kernel": b"\x02"}, "kernel 2 is even"),
+        ({"second_kernel": b"\x11"}, "kernel"),
+        ({"channels": leb(0)}, "channels"),
+        ({"second_channels": leb(65537)}, "channels"),
+        ({"embedding_channels": leb(0)}, "embedding channels"),
+        ({"embedding_channels": leb(65537)}, "embedding channels"),
+        ({"stem_channels": leb(0)}, "stem channels"),
+        ({"stem_channels": leb(65537)}, "stem channels"),
+        ({"head_kernel": b"\x00"}, "head kernel"),
+        ({"head_kernel": b"\x04"}, "head kernel 4 is even"),
+        ({"head_kernel": b"\x11"}, "head kernel"),
+        ({"mask": b"\x00"}, "mask"),
+        ({"mask": b"\x04"}, "mask"),
+        ({"reduction": b"\x00"}, "reduction"),
+        ({"attention_kernel": b"\x00"}, "attention kernel"),
+        ({"attention_kernel": b"\x06"}, "attention kernel 6 is even"),
+        ({"attention_kernel": b"\x11"}, "attention kernel"),
+        ({"attention": b"\x03"}, "attention kind"),
+        ({"extra_convolutions": b"\x05"}, "extra convolutions"),
+        ({"extra_kernel": b"\x00"}, "extra kernel"),
+        ({"extra_kernel": b"\x0e"}, "extra kernel 14 is even"),
+        ({"extra_kernel": b"\x11"}, "extra kernel"),
+        ({"msfrp_stage": b"\x02"}, "MSFRP"),
+    ],
+)
+def test_model_fields_out_of_range_are_refused(changes: dict[str, bytes], complaint: str) -> None:
+    with pytest.raises(BitstreamError, match=complaint) as caught:
+        parse_model(model_bytes(**changes))
+    assert not isinstance(caught.value, UnsupportedError)
+
+
+@pytest.mark.parametrize("architecture", [0, 2, 255])
+def test_unknown_architectures_are_unsupported(architecture: int) -> None:
+    with pytest.raises(UnsupportedError, match=f"architecture {architecture}"):
+        parse_model(model_bytes(architecture=bytes([architecture])))
+
+
+def test_without_extra_convolutions_there_is_no_extra_kernel() -> None:
+    data = model_bytes(extra_convolutions=b"\x00", extra_kernel=b"")
+    spec = parse_model(data)
+    assert spec.hfscm.extra_convs == 0
+    assert spec.to_bytes() == data
+
+
+def test_cut_models_are_refused() -> None:
+    data = model_bytes()
+    for length in range(len(data)):
+        with pytest.raises(BitstreamError):
+            parse_model(data[:length])
+
+
+def test_model_fields_at_their_limits_are_read() -> None:
+    spec = ModelSpec(
+        stages=(StageSpec(8, 15, 65536, True),) * 8,
+        embedding_channels=65536,
+        stem_channels=65536,
+        head_kernel=15,
+        hfscm=HfscmSpec(255, 15, Attention.DENSE, 4, 15),
+        msfrp_stage=7,
+    )
+    data = spec.to_bytes()
+    assert data[-7:] == bytes([0xFF, 255, 15, 1, 4, 15, 7])
+    assert parse_model(data) == spec
+
+
+def test_the_mask_names_stages_from_the_lowest_bit() -> None:
+    assert [s.hfscm for s in parse_model(model_bytes(mask=b"\x01")).stages] == [True, False]
+    assert [s.hfscm for s in parse_model(model_bytes(mask=b"\x03")).stages] == [True, True]
+
+
+OTHER_VALUES = {
+    "stride": b"\x04",
+    "kernel": b"\x03",
+    "channels": leb(129),
+    "second stride": b"\x01",
+    "second kernel": b"\x07",
+    "second channels": leb(8),
+    "embedding channels": leb(128),
+    "stem channels": leb(2),
+    "head kernel": b"\x05",
+    "mask": b"\x01",
+    "reduction": b"\x06",
+    "attention kernel": b"\x05",
+    "attention": b"\x01",
+    "extra convolutions": b"\x02",
+    "extra kernel": b"\x07",
+    "msfrp stage": b"\x00",
+}
+
+
+@pytest.mark.parametrize(("name", "value"), OTHER_VALUES.items())
+def test_no_model_field_is_read_and_dropped(name: str, value: bytes) -> None:
+    data = model_bytes(**{name.replace(" ", "_"): value})
+    spec = parse_model(data)
+    assert spec != MODEL_VALUE
+    assert spec.to_bytes() == data
+
+
+def test_every_free_model_field_was_tried() -> None:
+    assert set(model_fields()) - set(OTHER_VALUES) == {"architecture", "flags", "stages"}
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "grid"),
+    [(12, 18, (3, 2)), (13, 19, (4, 3)), (1, 1, (1, 1)), (6, 7, (2, 1))],
+)
+def test_the_grid_covers_the_frame(width: int, height: int, grid: tuple[int, int]) -> None:
+    assert MODEL_VALUE.total_stride == 6
+    assert MODEL_VALUE.grid(width, height) == grid
+
+
+def test_rotations_are_stored_as_quarter_turns() -> None:
+    for turns in range(4):
+        assert make_header(rotation=90 * turns).to_bytes()[-2] == turns

@@ -1,0 +1,207 @@
+"""Training: the schedule, the same bytes for the same seed, and a loss that falls."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from format_helpers import tiny_model
+
+from nervcodec.bitstream.segment import Segment, encode_segment
+from nervcodec.bitstream.syntax import Attention, ModelSpec
+from nervcodec.bitstream.tensors import tensor_specs
+from nervcodec.config import TrainConfig
+from nervcodec.models.hnerv import HnervDecoder
+from nervcodec.training import trainer
+from nervcodec.training.quantization import quantize
+from nervcodec.training.trainer import TrainedNetwork, Trainer, TrainProgress, learning_rate
+
+WIDTH, HEIGHT, COUNT = 26, 21, 5
+CPU = torch.device("cpu")
+
+
+def clip() -> npt.NDArray[np.uint8]:
+    """Smooth waves that move, (5, 21, 26, 3)."""
+    n, y, x = np.mgrid[:COUNT, :HEIGHT, :WIDTH] / 6.0
+    waves = [np.sin(x + n), np.cos(y - 2 * n), np.sin((x + y) / 2 + n)]
+    return np.round(127.5 + 100 * np.stack(waves, axis=-1)).astype(np.uint8)
+
+
+def train(
+    progress: Callable[[TrainProgress], None] | None = None,
+    model: ModelSpec | None = None,
+    **config: Any,
+) -> TrainedNetwork:
+    settings = {"epochs": 3, "batch": 2} | config
+    return Trainer(clip(), model or tiny_model(), TrainConfig(**settings), CPU).train(progress)
+
+
+def coded(trained: TrainedNetwork) -> bytes:
+    """The bytes of a segment that the network makes."""
+    specs = tensor_specs(tiny_model(), WIDTH, HEIGHT, COUNT)
+    tensors = tuple(quantize(spec, trained.tensors[spec.name]) for spec in specs)
+    return encode_segment(Segment(0, COUNT, tiny_model(), tensors))[0]
+
+
+# --- the schedule -------------------------------------------------------------------------------
+
+
+def test_the_rate_warms_up_and_then_falls_to_nothing() -> None:
+    config = TrainConfig(learning_rate=0.5, warmup=0.1)
+    rates = [learning_rate(step, 1000, config) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.05)
+    assert rates[50] == pytest.approx(0.5 * (0.1 + 0.9 * 0.5))
+    assert rates[100] == pytest.approx(0.5)
+    assert rates[550] == pytest.approx(0.25)
+    assert rates[325] == pytest.approx(0.5 * (1 + 0.5**0.5) / 2)
+    assert 0 < rates[-1] < 1e-5
+    assert np.all(np.diff(rates[:101]) > 0)
+    assert np.all(np.diff(rates[100:]) < 0)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.99])
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_short_schedules_stay_in_range(warmup: float, steps: int) -> None:
+    config = TrainConfig(learning_rate=0.5, warmup=warmup)
+    rates = [learning_rate(step, steps, config) for step in range(steps)]
+    assert all(0 < rate <= 0.5 for rate in rates)
+
+
+def test_without_warmup_the_rate_starts_at_its_peak() -> None:
+    assert learning_rate(0, 10, TrainConfig(learning_rate=0.5, warmup=0.0)) == 0.5
+
+
+def test_the_optimizer_gets_the_scheduled_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def record(step: int, steps: int, config: TrainConfig) -> float:
+        seen.append((step, steps))
+        return learning_rate(step, steps, config)
+
+    monkeypatch.setattr(trainer, "learning_rate", record)
+    train(epochs=3, batch=2)
+    assert seen == [(step, 9) for step in range(9)]  # 5 frames make 3 batches of 2
+
+
+# --- determinism --------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_bytes() -> None:
+    first, second = train(seed=7), train(seed=7)
+    assert first.psnr == second.psnr
+    assert coded(first) == coded(second)
+
+
+def test_another_seed_gives_other_bytes() -> None:
+    assert coded(train(seed=7)) != coded(train(seed=8))
+
+
+def test_the_seed_decides_the_order_of_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    orders: list[list[int]] = []
+    original = Trainer._batches
+
+    def record(self: Trainer) -> Any:
+        batches = list(original(self))
+        orders.append([int(i) for batch in batches for i in batch])
+        return iter(batches)
+
+    monkeypatch.setattr(Trainer, "_batches", record)
+    train(seed=1, epochs=6)
+    train(seed=2, epochs=6)
+    assert all(sorted(order) == list(range(COUNT)) for order in orders)
+    assert len({tuple(order) for order in orders[:6]}) > 1
+    assert orders[:6] != orders[6:]
+
+
+def test_the_callers_random_numbers_are_left_alone() -> None:
+    torch.manual_seed(1)
+    np.random.seed(1)
+    random.seed(1)
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    train(seed=5)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert np.random.get_state()[1].tolist() == before[2]
+
+
+def test_the_callers_random_numbers_have_no_influence() -> None:
+    torch.manual_seed(1)
+    first = coded(train(seed=5))
+    torch.manual_seed(2)
+    assert coded(train(seed=5)) == first
+
+
+def test_watching_changes_nothing() -> None:
+    assert coded(train(lambda _: None)) == coded(train())
+
+
+# --- what comes out -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("attention", Attention)
+@pytest.mark.parametrize("hfs_weight", [0.0, 0.12])
+def test_training_brings_the_frames_nearer(attention: Attention, hfs_weight: float) -> None:
+    model = tiny_model(attention)
+    start = train(model=model, epochs=1, learning_rate=1e-9, hfs_weight=hfs_weight)
+    end = train(model=model, epochs=40, batch=1, learning_rate=1e-2, hfs_weight=hfs_weight)
+    assert end.psnr > start.psnr + 2
+
+
+def test_the_result_is_what_the_decoder_needs() -> None:
+    frames = clip()
+    result = train(epochs=10)
+    specs = tensor_specs(tiny_model(), WIDTH, HEIGHT, COUNT)
+    assert {name: t.shape for name, t in result.tensors.items()} == {s.name: s.shape for s in specs}
+    assert all(t.dtype == np.float32 and t.flags.c_contiguous for t in result.tensors.values())
+    decoder = HnervDecoder(tiny_model(), WIDTH, HEIGHT)
+    tensors = {name: torch.from_numpy(t) for name, t in result.tensors.items()}
+    embedding = tensors.pop("embedding")
+    decoder.load_state_dict(tensors)
+    with torch.no_grad():
+        rgb = decoder(embedding).permute(0, 2, 3, 1).numpy()
+    error = np.square(np.round(255 * rgb) - frames.astype(float)).mean(axis=(1, 2, 3))
+    assert result.psnr == pytest.approx(np.mean(10 * np.log10(255**2 / error)), abs=0.01)
+
+
+def test_the_frames_are_left_alone() -> None:
+    frames = clip()
+    Trainer(frames, tiny_model(), TrainConfig(epochs=2), CPU).train()
+    np.testing.assert_array_equal(frames, clip())
+
+
+def test_one_frame_and_large_batches() -> None:
+    single = Trainer(clip()[:1], tiny_model(), TrainConfig(epochs=2, batch=8), CPU).train()
+    assert single.tensors["embedding"].shape[0] == 1
+    assert np.isfinite(single.psnr)
+
+
+def test_progress_counts_epochs_and_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "REPORT_SECONDS", 0.0)
+    reports: list[TrainProgress] = []
+    train(reports.append, epochs=3, batch=2)
+    assert [(r.epoch, r.step) for r in reports] == [(1 + s // 3, 1 + s) for s in range(9)]
+    assert all((r.epochs, r.steps) == (3, 9) for r in reports)
+    assert all(r.loss > 0 and 0 < r.psnr < 100 and r.seconds_per_step > 0 for r in reports)
+    assert reports[-1].eta == 0
+    assert reports[0].eta == pytest.approx(8 * reports[0].seconds_per_step)
+
+
+def test_progress_is_rare_but_the_end_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "REPORT_SECONDS", 1e9)
+    monkeypatch.setattr(trainer.time, "perf_counter", iter(range(10**6)).__next__)
+    reports: list[TrainProgress] = []
+    train(reports.append, epochs=3, batch=2)
+    assert [r.step for r in reports] == [9]
+
+
+def test_an_error_of_the_callback_ends_the_training() -> None:
+    def stop(_: TrainProgress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(stop)
