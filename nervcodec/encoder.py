@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from nervcodec.bitstream.segment import Segment, decode_segment, encode_segment
-from nervcodec.bitstream.stream import AudioData, StreamReader, write_stream
+from nervcodec.bitstream.stream import MAX_AUDIO_BYTES, AudioData, StreamReader, write_stream
 from nervcodec.bitstream.syntax import MAX_RATIONAL, ModelSpec, StreamHeader
 from nervcodec.bitstream.tensors import Limits, check_limits, parameter_count, tensor_specs
 from nervcodec.config import EncodeConfig
@@ -248,7 +248,13 @@ class _Encode:
         if self._config.frames is not None:
             step = _common_step(clip.pts, self._reader)
             end = Fraction(clip.pts[-1] + step) * self._reader.info.time_base
-        return extract(self._source, end=end)
+        audio = extract(self._source, end=end)
+        if audio is not None and len(audio.data) > MAX_AUDIO_BYTES:
+            raise InputVideoError(
+                f"{self._source}: its audio has {len(audio.data)} bytes, more than the "
+                f"{MAX_AUDIO_BYTES} that a file may hold (-an leaves it out)"
+            )
+        return audio
 
     def _write(
         self, header: StreamHeader, pts: list[int], coded: list[_Coded], audio: Passthrough | None

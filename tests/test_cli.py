@@ -214,13 +214,21 @@ def test_info_for_a_person(files, capfd):
 
 
 def test_config_file_and_environment_give_defaults(files, tmp_path, monkeypatch, capfd):
-    (tmp_path / "hfsv.toml").write_text('[encode]\nepochs = 2\nparams-text = "9000"\n')
+    (tmp_path / "hfsv.toml").write_text('[encode]\nepochs = 2\nparams = "9k"\nan = true\n')
     arguments = ["encode", files / "in.mp4", tmp_path / "out.hfsv"]
     assert run("--config", tmp_path / "hfsv.toml", *arguments) == 0
     assert "epoch 2/2" in capfd.readouterr().err
     monkeypatch.setenv("HFSV_ENCODE_EPOCHS", "3")
-    assert run(*arguments, "-y", "--params", "9000") == 0
+    monkeypatch.setenv("HFSV_ENCODE_PARAMS", "9000")
+    assert run(*arguments, "-y") == 0
     assert "epoch 3/3" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["[encode]\nspeed = 3\n", "[warp]\n", "[encode\n", "epochs = 3\n"])
+def test_config_file_with_unknown_content_is_refused(files, tmp_path, capfd, text):
+    (tmp_path / "hfsv.toml").write_text(text)
+    assert run("--config", tmp_path / "hfsv.toml", "info", files / "good.hfsv") == 2
+    assert "hfsv.toml" in capfd.readouterr().err
 
 
 def test_start_up_does_not_wait_for_torch():

@@ -233,7 +233,7 @@ def test_strips_are_the_whole_convolution(
     x = noise(2, 10, 7, 9)
     expected = F.conv2d(x, conv.weight, conv.bias, padding=kernel // 2, groups=groups)
     # A strip of n rows is what fits the memory of n rows and not of n + 1.
-    monkeypatch.setattr(blocks, "STRIP_BYTES", 8 * kernel**2 * 10 * 9 * rows_a_strip + 1)
+    monkeypatch.setattr(blocks, "TILE_BYTES", 8 * kernel**2 * 10 * 9 * rows_a_strip + 1)
     heights = []
 
     def conv2d(strip: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
@@ -249,12 +249,21 @@ def test_strips_are_the_whole_convolution(
     torch.testing.assert_close(result, expected, rtol=0, atol=1e-13)
 
 
-def test_a_strip_has_at_least_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tile_has_at_least_one_value(monkeypatch: pytest.MonkeyPatch) -> None:
     conv = Conv(2, 3, 3).double()
     x = noise(1, 2, 4, 5)
     expected = conv(x)
-    monkeypatch.setattr(blocks, "STRIP_BYTES", 1)
+    monkeypatch.setattr(blocks, "TILE_BYTES", 1)
+    tiles = []
+
+    def conv2d(tile: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+        tiles.append(tile.shape)
+        return F_conv2d(tile, *args, **options)
+
+    F_conv2d = F.conv2d
+    monkeypatch.setattr(blocks.F, "conv2d", conv2d)
     torch.testing.assert_close(conv(x), expected, rtol=0, atol=1e-13)
+    assert tiles == [(1, 2, 3, 3)] * 20
 
 
 def test_the_float64_convolution_is_that_of_the_spec() -> None:

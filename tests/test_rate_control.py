@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -128,7 +129,9 @@ def test_little_of_what_is_asked_for_is_left() -> None:
 def test_the_message_says_what_would_be_enough(config: ModelConfig) -> None:
     with pytest.raises(TargetError) as caught:
         design_model(config, 10, 320, 160, 132)
-    needed = int(str(caught.value).split()[-2])
+    found = re.search(r"has (\d+)", str(caught.value))
+    assert found is not None
+    needed = int(found[1])
     model = design_model(config, needed, 320, 160, 132)
     assert parameter_count(model, 320, 160, 132) == needed
     with pytest.raises(TargetError):

@@ -149,7 +149,6 @@ def test_what_cannot_be_opened_is_our_error(tmp_path: Path, name: str) -> None:
         open_stream(tmp_path / name)
 
 
-@pytest.mark.xfail(strict=True, reason="open_stream lets io.UnsupportedOperation through")
 def test_a_pipe_is_our_error() -> None:
     """As in ``hfsv info <(...)``: a file is read from several places, so a pipe will not do."""
     from nervcodec.info import probe

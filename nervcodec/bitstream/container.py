@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import BinaryIO
 
-from nervcodec.bitstream.wire import ByteReader, varint
+from nervcodec.bitstream.wire import MAX_VARINT_BYTES, ByteReader, varint
 from nervcodec.errors import BitstreamError, UnsupportedError
 
 SIGNATURE = b"\x89HFS\r\n\x1a\n"
@@ -128,11 +128,12 @@ class ContainerReader:
         """Length of the file in bytes."""
         return self._position
 
-    def payload(self, chunk: Chunk) -> bytes:
-        """Read the payload of a chunk that the scan has found sound."""
+    def payload(self, chunk: Chunk, most: int | None = None) -> bytes:
+        """Read the payload of a chunk that the scan has found sound, or its beginning."""
+        length = chunk.length if most is None else min(chunk.length, most)
         self._stream.seek(chunk.offset)
-        data = self._stream.read(chunk.length)
-        if len(data) != chunk.length:
+        data = self._stream.read(length)
+        if len(data) != length:
             raise BitstreamError("the file was shortened while it was being read")
         return data
 
@@ -182,7 +183,7 @@ class ContainerReader:
         return False
 
     def _check_end(self, chunk: Chunk, start: int, digest: bytes) -> None:
-        if chunk.length > MAX_LENGTH_BYTES + DIGEST_BYTES:
+        if chunk.length > MAX_VARINT_BYTES + DIGEST_BYTES:
             raise BitstreamError("END: too long")
         reader = ByteReader(self.payload(chunk), "END")
         self._stream.seek(self._position)

@@ -77,8 +77,9 @@ class ExplicitTable:
         return self.used()[indices]
 
     def to_bytes(self) -> bytes:
+        weights = np.array(self.weights)
         orders = range(MAX_GOLOMB_ORDER + 1)
-        order = min(orders, key=lambda k: sum(_golomb_bits(w, k) for w in self.weights))
+        order = min(orders, key=lambda k: int(_golomb_bits(weights, k).sum()))
         bits = "".join(
             "0" * ((w + (1 << order)).bit_length() - order - 1) + f"{w + (1 << order):b}"
             for w in self.weights
@@ -105,9 +106,10 @@ class ExplicitTable:
 Table = FrozenTable | ExplicitTable
 
 
-def _golomb_bits(value: int, order: int) -> int:
-    """Length of the exponential Golomb code of ``value`` with ``order`` low bits."""
-    return 2 * (value + (1 << order)).bit_length() - order - 1
+def _golomb_bits(values: Frequencies, order: int) -> npt.NDArray[np.int32]:
+    """Lengths of the exponential Golomb codes of ``values`` with ``order`` low bits."""
+    lengths: npt.NDArray[np.int32] = 2 * np.frexp(values + (1 << order))[1] - order - 1
+    return lengths
 
 
 class _BitReader:

@@ -20,6 +20,9 @@ from nervcodec.bitstream.wire import ByteReader, varint
 from nervcodec.errors import BitstreamError
 
 PER_CHANNEL = 0x80
+MAX_SEGMENT_HEAD = 256
+"""Index, frames and model take less: at most 2 x 9, 3, 8 x 11, 19 and 8 bytes."""
+
 MIN_SCALE_BITS = 87 << 7
 MAX_SCALE_BITS = 147 << 7
 """Scales lie in 2**-40 .. 2**20: wider than any network needs, and far from float32's ends."""
@@ -105,7 +108,7 @@ def encode_segment(segment: Segment) -> tuple[bytes, SegmentSize]:
 
 
 def read_segment_head(payload: bytes, header: StreamHeader) -> tuple[int, int, ModelSpec]:
-    """Index, frames and model of a SEGM payload, without its tensors."""
+    """Index, frames and model of a SEGM payload, of which the beginning is enough."""
     return _read_head(ByteReader(payload, "SEGM"), header)
 
 

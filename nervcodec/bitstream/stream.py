@@ -17,7 +17,13 @@ from typing import Any, BinaryIO
 import msgpack
 
 from nervcodec.bitstream.container import Chunk, ChunkType, ContainerReader, ContainerWriter
-from nervcodec.bitstream.segment import Segment, decode_segment, encode_segment, read_segment_head
+from nervcodec.bitstream.segment import (
+    MAX_SEGMENT_HEAD,
+    Segment,
+    decode_segment,
+    encode_segment,
+    read_segment_head,
+)
 from nervcodec.bitstream.syntax import MAX_RATIONAL, ModelSpec, StreamHeader
 from nervcodec.bitstream.tensors import Limits
 from nervcodec.bitstream.wire import ByteReader, signed_varint, varint
@@ -60,9 +66,13 @@ def open_stream(path: Path) -> BinaryIO:
         BitstreamError: if the system refuses.
     """
     try:
-        return path.open("rb")
+        stream = path.open("rb")
     except OSError as exc:
         raise BitstreamError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
+    if not stream.seekable():
+        stream.close()
+        raise BitstreamError(f"{path}: not a regular file")
+    return stream
 
 
 def write_stream(
@@ -127,7 +137,8 @@ class StreamReader:
         result: list[SegmentInfo] = []
         first = 0
         for chunk in self.container.of_kind(ChunkType.SEGM):
-            index, frames, model = read_segment_head(self.container.payload(chunk), self.header)
+            head = self.container.payload(chunk, MAX_SEGMENT_HEAD)
+            index, frames, model = read_segment_head(head, self.header)
             if index != len(result):
                 raise BitstreamError(f"segment {index} stands where {len(result)} should")
             result.append(SegmentInfo(chunk, first, frames, model))

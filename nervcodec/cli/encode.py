@@ -50,13 +50,12 @@ ATTENTIONS = {attention.name.lower(): attention for attention in Attention}
 )
 @click.option(
     "--params",
-    "params_text",
     metavar="N",
     help="Decoder parameters and embedding values, such as 60k or 1.5M; a byte or "
     "somewhat less each. Default: 0.1 bit a pixel, between 8k and 3M.",
 )
-@click.option("--size", "size_text", metavar="WxH", help="Scale the frames, down by area.")
-@click.option("--crop", "crop_text", metavar="WxH", help="Cut from the middle, before --size.")
+@click.option("--size", metavar="WxH", help="Scale the frames, down by area.")
+@click.option("--crop", metavar="WxH", help="Cut from the middle, before --size.")
 @click.option("--frames", type=click.IntRange(1), help="Encode only the first N frames.")
 @click.option("--keyint", type=click.IntRange(1), help="Frames a segment. Default: one segment.")
 @click.option("-an", "no_audio", is_flag=True, help="Leave the audio out.")
@@ -170,7 +169,7 @@ def _config(overwrite: bool, options: dict[str, Any]) -> EncodeConfig:
     )
     hfscm, msfrp = options["hfscm"], options["msfrp"]
     model = ModelConfig(
-        params=parse_count(options["params_text"]) if options["params_text"] else None,
+        params=parse_count(options["params"]) if options["params"] else None,
         hfscm=extended if hfscm is None else hfscm,
         msfrp=extended if msfrp is None else msfrp,
         hfscm_spec=HfscmSpec(
@@ -180,8 +179,8 @@ def _config(overwrite: bool, options: dict[str, Any]) -> EncodeConfig:
     return EncodeConfig(
         train=train,
         model=model,
-        crop=parse_size(options["crop_text"]) if options["crop_text"] else None,
-        size=parse_size(options["size_text"]) if options["size_text"] else None,
+        crop=parse_size(options["crop"]) if options["crop"] else None,
+        size=parse_size(options["size"]) if options["size"] else None,
         frames=options["frames"],
         keyint=options["keyint"],
         audio=not options["no_audio"],

@@ -80,12 +80,22 @@ def _read_config(path: Path) -> dict[str, Any]:
     for command, options in values.items():
         if command not in cli.commands or not isinstance(options, dict):
             raise UsageError(f"{path}: [{command}] is no command of hfsv")
-        known = {parameter.name for parameter in cli.commands[command].params}
-        table = {name.replace("-", "_"): value for name, value in options.items()}
-        if unknown := sorted(set(table) - known):
+        names = _option_names(cli.commands[command])
+        if unknown := sorted(set(options) - set(names)):
             raise UsageError(f"{path}: [{command}] has no option {', '.join(unknown)}")
+        table = {names[option]: value for option, value in options.items()}
         tables[command] = table
     return tables
+
+
+def _option_names(command: click.Command) -> dict[str, str]:
+    """The parameter's name for each option as a user writes it, without dashes in front."""
+    return {
+        option.lstrip("-"): parameter.name
+        for parameter in command.params
+        if isinstance(parameter, click.Option) and parameter.name
+        for option in parameter.opts
+    }
 
 
 def main() -> None:

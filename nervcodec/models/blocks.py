@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from nervcodec.bitstream.syntax import Attention, HfscmSpec, StageSpec
 from nervcodec.bitstream.tensors import BANDS, attention_width
 
-STRIP_BYTES = 1 << 28
-"""Working memory of one strip of a float64 convolution."""
+TILE_BYTES = 1 << 28
+"""Working memory of one tile of a float64 convolution."""
 
 
 def channels_last(module: nn.Module) -> None:
@@ -25,7 +25,7 @@ class Conv(nn.Conv2d):
     """Convolution of odd kernel with zero padding that keeps the map's size.
 
     In float64, where torch unfolds the whole map at once (9 GB for one 7x7 layer at 1280x640),
-    rows are computed in strips; each output value is the same sum.
+    the map is computed in tiles; each output value is the same sum.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, groups: int = 1) -> None:
@@ -34,20 +34,22 @@ class Conv(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         if input.dtype != torch.float64:
             return super().forward(input)
+        batch, channels, height, width = input.shape
         kernel = self.kernel_size[0]
-        row_bytes = 8 * kernel * kernel * input.shape[1] * input.shape[3]
-        rows = max(1, STRIP_BYTES // row_bytes)
+        values = TILE_BYTES // (8 * kernel * kernel * channels)
+        columns = max(1, min(width, values))
+        rows = max(1, values // columns)
         padded = F.pad(input, [kernel // 2] * 4)
-        strips = [
-            F.conv2d(
-                padded[:, :, top : top + rows + kernel - 1],
-                self.weight,
-                self.bias,
-                groups=self.groups,
-            )
-            for top in range(0, input.shape[2], rows)
-        ]
-        return torch.cat(strips, dim=2)
+        out = input.new_empty(batch, self.out_channels, height, width)
+        for top in range(0, height, rows):
+            for left in range(0, width, columns):
+                tile = padded[
+                    :, :, top : top + rows + kernel - 1, left : left + columns + kernel - 1
+                ]
+                out[:, :, top : top + rows, left : left + columns] = F.conv2d(
+                    tile, self.weight, self.bias, groups=self.groups
+                )
+        return out
 
 
 def haar(x: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 from nervcodec.bitstream.syntax import ModelSpec
 from nervcodec.bitstream.tensors import EMBEDDING
 from nervcodec.config import TrainConfig
+from nervcodec.errors import HfsvError
 from nervcodec.models.blocks import channels_last
 from nervcodec.models.content_encoder import ContentEncoder
 from nervcodec.models.hnerv import HnervDecoder
@@ -93,7 +94,8 @@ class Trainer:
         self._frames = torch.from_numpy(frames).to(device)
         # One generator on the CPU: the same seed gives the same order on every device.
         self._generator = torch.Generator().manual_seed(config.seed)
-        with torch.random.fork_rng(devices=[]):
+        # All generators are put back, the GPUs' too, which manual_seed would set.
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(config.seed)
             encoder = ContentEncoder(spec, width, height)
             decoder = HnervDecoder(spec, width, height)
@@ -174,6 +176,8 @@ class Trainer:
             embeddings.append(embedding)
         tensors = {EMBEDDING: _array(torch.cat(embeddings))}
         tensors |= {name: _array(p) for name, p in self._decoder.named_parameters()}
+        if not all(np.isfinite(values).all() for values in tensors.values()):
+            raise HfsvError("the training diverged: lower the learning rate (--lr)")
         return TrainedNetwork(tensors, _mean_psnr(torch.cat(errors)))
 
 
