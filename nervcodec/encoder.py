@@ -116,8 +116,8 @@ class _Encode:
         width, height, count = self._reader.out_width, self._reader.out_height, len(clip.pts)
         plan = plan_segments(count, width, height, self._config.keyint)
         models = self._design(plan)
-        self._announce(models, plan)
         audio = self._audio(clip)
+        self._announce(models, plan, audio)
         coded = []
         for index, frames in enumerate(self._segment_frames(clip, plan)):
             coded.append(self._code_segment(frames, models[index], index, plan))
@@ -163,7 +163,9 @@ class _Encode:
             models.append(model)
         return models
 
-    def _announce(self, models: list[ModelSpec], plan: SegmentPlan) -> None:
+    def _announce(
+        self, models: list[ModelSpec], plan: SegmentPlan, audio: Passthrough | None
+    ) -> None:
         """Say what will be made: at 8 bits a parameter the size is known before training."""
         width, height = self._reader.out_width, self._reader.out_height
         params = sum(
@@ -181,8 +183,15 @@ class _Encode:
                 0.0,
                 description=text,
                 estimated_bytes=round(ESTIMATED_BYTES * params),
+                warnings=self._warnings(audio),
             )
         )
+
+    def _warnings(self, audio: Passthrough | None) -> tuple[str, ...]:
+        """What the file does not keep of the source; known before the training."""
+        dropped = (f"not kept: {text}" for text in (audio.dropped if audio else ()))
+        lines = (*self._reader.info.warnings, *self._reader.warnings, *dropped)
+        return tuple(dict.fromkeys(lines))
 
     def _code_segment(
         self, frames: Frames, model: ModelSpec, index: int, plan: SegmentPlan
@@ -304,8 +313,6 @@ class _Encode:
         )
         float_psnr = sum(c.float_psnr * n for c, n in zip(coded, lengths, strict=True))
         own_bytes = reader.file_bytes - reader.audio_bytes
-        dropped = (f"not kept: {text}" for text in (audio.dropped if audio else ()))
-        warnings = (*self._reader.info.warnings, *self._reader.warnings, *dropped)
         return EncodeReport(
             file_bytes=reader.file_bytes,
             audio_bytes=reader.audio_bytes,
@@ -320,7 +327,7 @@ class _Encode:
             train_seconds=sum(c.train_seconds for c in coded),
             seconds=seconds,
             audio_streams=audio.streams if audio else (),
-            warnings=tuple(dict.fromkeys(warnings)),
+            warnings=self._warnings(audio),
         )
 
 

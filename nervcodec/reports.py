@@ -21,7 +21,8 @@ class EncodeProgress:
         done: share of the whole encode's work that is done, 0..1.
         eta: seconds left of the whole training; None outside it.
         training: the state of the training; None outside it.
-        description, estimated_bytes: of the networks, once they are planned.
+        description, estimated_bytes, warnings: of the networks and the source, once the encode
+            is planned.
     """
 
     stage: str
@@ -32,6 +33,7 @@ class EncodeProgress:
     training: TrainProgress | None = None
     description: str = ""
     estimated_bytes: int | None = None
+    warnings: tuple[str, ...] = ()
 
 
 EncodeCallback = Callable[[EncodeProgress], None]

@@ -127,10 +127,13 @@ def test_no_video_stream(clips, tmp_path, capfd):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_folder_not_writable(files, tmp_path):
+def test_folder_not_writable(files, tmp_path, monkeypatch, capfd):
     tmp_path.chmod(0o555)
+    if os.geteuid() == 0:  # root may write anywhere: let the system say that it may not
+        monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
     assert run("encode", files / "in.mp4", tmp_path / "new.hfsv") == 1
+    assert "not writable" in capfd.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_existing_output_survives_a_failed_encode(files, tmp_path):
@@ -176,6 +179,16 @@ def test_progress_lines_tell_the_state(files, tmp_path, capfd):
     for part in ("epoch 1/1", "step 4/4", "PSNR", "loss", "s/step", "ETA"):
         assert part in last
     assert "\x1b" not in err
+
+
+def test_what_is_not_kept_is_told_before_the_training(clips, tmp_path, capfd):
+    source = clips / "odd" / "h264_10bit.mp4"
+    options = ["--params", "9k", "--epochs", "1", "--frames", "2", "--size", "40x40"]
+    assert run("encode", source, tmp_path / "out.hfsv", *options) == 0
+    lines = capfd.readouterr().err.splitlines()
+    warned = [n for n, line in enumerate(lines) if "warning" in line and "10-bit" in line]
+    assert len(warned) == 1
+    assert warned[0] < min(n for n, line in enumerate(lines) if line.startswith("epoch"))
 
 
 def test_quiet_says_nothing(files, tmp_path, capfd):

@@ -191,8 +191,6 @@ def _config(overwrite: bool, options: dict[str, Any]) -> EncodeConfig:
 
 
 def _tell(report: EncodeReport) -> None:
-    for warning in report.warnings:
-        say(f"hfsv: warning: {warning}")
     similarity = "" if report.ms_ssim is None else f"  MS-SSIM {report.ms_ssim:.4f}"
     audio = f", of which audio {kilobytes(report.audio_bytes)}" if report.audio_bytes else ""
     say(f"{report.frames} frames {report.width}x{report.height}, {report.params:,} parameters")

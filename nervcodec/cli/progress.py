@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nervcodec.cli.common import clock, kilobytes, say
+from nervcodec.cli.common import clock, kilobytes, printable, say
 
 if TYPE_CHECKING:
     from nervcodec.reports import EncodeProgress
@@ -60,6 +60,8 @@ class Progress:
         if self._json:
             self._emit_json(event, last)
         elif event.training is None:
+            for warning in event.warnings:
+                self._note(f"hfsv: warning: {warning}")
             self._line(_stage_text(event), force=True)
         else:
             self._line(_training_text(event), force=last)
@@ -95,6 +97,15 @@ class Progress:
                 "estimated_bytes": event.estimated_bytes,
             },
         )
+
+    def _note(self, text: str) -> None:
+        """A line that stays."""
+        if self._quiet:
+            return
+        if self._live is not None:
+            self._live.console.print(printable(text), markup=False, highlight=False)
+        else:
+            say(text)
 
     def _line(self, text: str, force: bool) -> None:
         if self._quiet:
