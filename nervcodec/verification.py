@@ -100,6 +100,6 @@ def _stored_crop(file: HfsvFile) -> tuple[int, int] | None:
     """The crop that META records, if it is one."""
     crop = file.reader.meta.get("crop")
     match crop:
-        case [int(width), int(height)]:
+        case [int(width), int(height)] if min(width, height) > 0:
             return width, height
     return None

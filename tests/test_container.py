@@ -45,7 +45,9 @@ NAMES = {HEAD: "HEAD", PTSD: "PTSD", META: "META", HASH: "HASH", AUDI: "AUDI"}
 
 
 def scan(data: bytes) -> ContainerReader:
-    return ContainerReader(io.BytesIO(data))
+    reader = ContainerReader(io.BytesIO(data))
+    reader.check_order()
+    return reader
 
 
 def test_the_writer_makes_the_bytes_of_the_spec() -> None:

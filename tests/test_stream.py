@@ -657,7 +657,8 @@ def test_a_network_of_another_architecture_is_unsupported_on_opening() -> None:
 
 
 def test_a_later_version_is_named_though_chunks_changed() -> None:
-    data = with_payload(HEAD, head_bytes(major=b"\x01", minor=b"\x00") + b"new fields")
+    head = head_bytes(major=b"\x01", minor=b"\x00") + b"new fields"
+    data = assemble([(HEAD, head), (0x99, b"a chunk of that version"), *small_chunks()[1:]])
     with pytest.raises(UnsupportedError, match=r"version 1\.0"):
         open_data(data)
 

@@ -37,7 +37,7 @@ def headers(draw: Any) -> StreamHeader:
         width=width,
         height=draw(st.integers(1, min(32768, 2**28 // width))),
         frames=frames,
-        segments=draw(st.integers(1, frames)),
+        segments=draw(st.integers(1, min(frames, 2**20 - 2))),
         time_base=Fraction(draw(TICKS), draw(TICKS)),
         start_pts=draw(st.integers(-(2**62), 2**62 - 1)),
         frame_duration=draw(TICKS),

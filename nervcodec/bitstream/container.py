@@ -121,7 +121,8 @@ class ContainerReader:
                 raise UnsupportedError(f"more than {MAX_CHUNKS} chunks")
         if stream.read(1):
             raise BitstreamError("data after the END chunk")
-        self._check_order()
+        if self.chunks[0].kind != ChunkType.HEAD:
+            raise BitstreamError("the first chunk is not HEAD")
 
     @property
     def length(self) -> int:
@@ -193,7 +194,8 @@ class ContainerReader:
             raise BitstreamError("END: the digest of the file does not match")
         reader.finish()
 
-    def _check_order(self) -> None:
+    def check_order(self) -> None:
+        """Check types, order and counts of the chunks; after the version, which rules them."""
         rank = -1
         for chunk in self.chunks:
             if chunk.kind not in _RANK:
@@ -209,5 +211,3 @@ class ContainerReader:
                     f"chunk {ChunkType(chunk.kind).name} is repeated or out of order"
                 )
             rank = here
-        if not self.chunks or self.chunks[0].kind != ChunkType.HEAD:
-            raise BitstreamError("the first chunk is not HEAD")

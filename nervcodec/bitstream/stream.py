@@ -108,6 +108,7 @@ class StreamReader:
         self._limits = limits
         self.container = ContainerReader(stream)
         self.header = StreamHeader.from_bytes(self.container.payload(self.container.chunks[0]))
+        self.container.check_order()
         timing = self.container.single(ChunkType.PTSD)
         self.pts, self.last_duration = decode_timestamps(timing, self.header)
         self.segments = self._index_segments()

@@ -22,6 +22,8 @@ MAX_PIXELS = 1 << 28
 """16384 x 16384, as libavif's limit."""
 MAX_FRAMES = 1 << 24
 """77 hours at 60 frames a second; bounds what a reader keeps for each frame."""
+MAX_SEGMENTS = (1 << 20) - 2
+"""As many as there may be chunks, HEAD and END aside."""
 MAX_RATIONAL = (1 << 31) - 1
 """Numerators and denominators fit FFmpeg's AVRational."""
 MAX_STAGES = 8
@@ -97,7 +99,7 @@ class StreamHeader:
         height = reader.bounded(1, MAX_SIDE, "height")
         reader.check(width * height, 1, MAX_PIXELS, "width x height")
         frames = reader.bounded(1, MAX_FRAMES, "number of frames")
-        segments = reader.bounded(1, frames, "number of segments")
+        segments = reader.bounded(1, min(frames, MAX_SEGMENTS), "number of segments")
         header = cls(
             width=width,
             height=height,

@@ -1,0 +1,947 @@
+"""A second decoder of the .hfsv bitstream, version 0.1, written from its specification alone.
+
+It shares no code with the program and needs numpy only, so that the two check each other and the
+specification. It follows the sections of `bitstream_spec.md` in order and under the same names; it
+is clear rather than fast, and computes the reference frames of section 9 in float64.
+
+    python tools/reference_decoder.py FILE [--frames out.npy] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import struct
+import sys
+import zlib
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from itertools import accumulate
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float64]
+
+# Limits of this decoder (section 11).
+MAX_PARAMETERS = 2**27  # a segment
+MAX_OPERATIONS = 2**44  # multiply-accumulates a frame
+MAX_MAP_BYTES = 2**34  # of the largest input and output of a convolution, at 32 bytes a value
+MAX_FILE_PARAMETERS = 2**30  # all segments together, because `parse` keeps their symbols
+
+
+class InvalidFile(Exception):
+    """The file breaks a rule of the specification."""
+
+
+class UnsupportedFile(InvalidFile):
+    """The file may be valid, but not for this version or within the limits of this decoder."""
+
+
+# --- 2. Primitive fields -------------------------------------------------------------------------
+
+
+class Reader:
+    """Reads the fields of section 2 from one payload."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        self.data = memoryview(data)
+        self.name = name
+        self.position = 0
+
+    def fail(self, what: str) -> NoReturn:
+        raise InvalidFile(f"{self.name}: {what}")
+
+    def left(self) -> int:
+        return len(self.data) - self.position
+
+    def take(self, count: int) -> bytes:
+        if count > self.left():
+            self.fail("a field reaches beyond the end")
+        self.position += count
+        return bytes(self.data[self.position - count : self.position])
+
+    def end(self) -> None:
+        if self.left():
+            self.fail(f"{self.left()} bytes left over")
+
+    def u8(self) -> int:
+        return self.take(1)[0]
+
+    def u32(self) -> int:
+        return int.from_bytes(self.take(4), "little")
+
+    def varint(self, most_bytes: int = 9) -> int:
+        value = 0
+        for k in range(most_bytes):
+            byte = self.u8()
+            value |= (byte & 0x7F) << (7 * k)
+            if byte < 0x80:
+                if byte == 0 and k > 0:
+                    self.fail("a varint is not minimal")
+                return value
+        self.fail(f"a varint has more than {most_bytes} bytes")
+
+    def svarint(self) -> int:
+        value = self.varint()
+        return value // 2 if value % 2 == 0 else -(value + 1) // 2
+
+    def rational(self) -> tuple[int, int]:
+        numerator = self.whole("numerator", 1, 2**31 - 1)
+        denominator = self.whole("denominator", 1, 2**31 - 1)
+        if math.gcd(numerator, denominator) != 1:
+            self.fail("a rational is not in lowest terms")
+        return numerator, denominator
+
+    def blob(self, least: int, most: int) -> bytes:
+        """The content of a blob, whose length the caller knows to be in least..most."""
+        method = self.byte("blob method", 0, 1)
+        length = self.whole("blob length", least, most)
+        data, ended = self.take(self.left()), True
+        if method == 1:
+            inflater = zlib.decompressobj()
+            try:
+                data = inflater.decompress(data, length + 1)
+            except zlib.error as error:
+                self.fail(f"the zlib stream is damaged ({error})")
+            ended = inflater.eof and not inflater.unused_data
+        if len(data) != length or not ended:
+            self.fail(f"the blob is not one of exactly {length} bytes")
+        return data
+
+    def within(self, value: int, field: str, low: int, high: int) -> int:
+        if not low <= value <= high:
+            self.fail(f"{field} is {value}, not in {low}..{high}")
+        return value
+
+    def byte(self, field: str, low: int, high: int) -> int:
+        return self.within(self.u8(), field, low, high)
+
+    def whole(self, field: str, low: int, high: int) -> int:
+        return self.within(self.varint(), field, low, high)
+
+    def odd(self, field: str) -> int:
+        kernel = self.byte(field, 1, 15)
+        if kernel % 2 == 0:
+            self.fail(f"{field} is {kernel}, which is even")
+        return kernel
+
+
+# --- 3. File structure ---------------------------------------------------------------------------
+
+SIGNATURE = bytes.fromhex("89 48 46 53 0D 0A 1A 0A")
+HEAD, PTSD, META, SEGM, HASH, AUDI, END = 0x81, 0x87, 0x05, 0x82, 0x03, 0x06, 0xFF
+ORDER = (HEAD, PTSD, META, SEGM, HASH, AUDI, END)
+CRITICAL = 0x80
+MAX_CHUNKS = 2**20
+
+
+def read_chunks(data: bytes) -> list[tuple[int, bytes]]:
+    """The types and payloads of all chunks; checks the framing, the checksums and END."""
+    if not data.startswith(SIGNATURE):
+        raise InvalidFile("this is not an .hfsv file: the signature is missing")
+    reader = Reader(data, "file")
+    reader.position = len(SIGNATURE)
+    chunks: list[tuple[int, bytes]] = []
+    while not chunks or chunks[-1][0] != END:
+        start = reader.position
+        kind = reader.u8()
+        payload = reader.take(reader.varint(most_bytes=5))
+        if zlib.crc32(reader.data[start : reader.position]) != reader.u32():
+            reader.fail(f"the checksum of chunk {kind:#04x} at {start} is wrong")
+        chunks.append((kind, payload))
+        reader.within(len(chunks), "number of chunks", 1, MAX_CHUNKS)
+    reader.end()
+    end = Reader(payload, "END")
+    if end.varint() != start:
+        end.fail("the offset is wrong")
+    if end.take(16) != hashlib.sha256(reader.data[:start]).digest()[:16]:
+        end.fail("the SHA-256 of the file is wrong")
+    end.end()
+    return chunks
+
+
+def sort_chunks(chunks: list[tuple[int, bytes]], segments: int) -> dict[int, list[bytes]]:
+    """The payloads of the known chunks by type; checks order and counts."""
+    payloads: dict[int, list[bytes]] = {kind: [] for kind in ORDER}
+    for kind, payload in chunks:
+        if kind in payloads:
+            payloads[kind].append(payload)
+        elif kind & CRITICAL:
+            raise UnsupportedFile(f"the file needs chunk {kind:#04x}, which this version lacks")
+    known = [kind for kind, _ in chunks if kind in payloads]
+    if known != sorted(known, key=ORDER.index):
+        raise InvalidFile("the chunks are out of order")
+    counts = {HEAD: (1,), SEGM: (segments,), END: (1,)}
+    for kind, found in payloads.items():
+        if len(found) not in counts.get(kind, (0, 1)):
+            raise InvalidFile(f"{len(found)} chunks {kind:#04x} are too many or too few")
+    return payloads
+
+
+# --- 4. HEAD and PTSD: what the frames are -------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Header:
+    """The fields of HEAD that have more than one valid value."""
+
+    width: int
+    height: int
+    frames: int
+    segments: int
+    time_base: tuple[int, int]
+    start: int
+    frame_duration: int
+    sample_aspect_ratio: tuple[int, int]
+    primaries: int
+    transfer: int
+    matrix: int
+    full_range: int
+    rotation: int
+
+
+def read_head(kind: int, payload: bytes) -> Header:
+    """Read the first chunk. Only its first two bytes are the same in every version."""
+    if kind != HEAD:
+        raise InvalidFile("the first chunk is not HEAD")
+    reader = Reader(payload, "HEAD")
+    version = reader.u8(), reader.u8()
+    if version != (0, 1):
+        raise UnsupportedFile(f"the file is of version {version[0]}.{version[1]}, not 0.1")
+    if profile := reader.u8():
+        raise UnsupportedFile(f"profile {profile} is unknown")
+    reader.byte("flags", 0, 0)
+    header = Header(
+        width=reader.whole("width", 1, 32768),
+        height=reader.whole("height", 1, 32768),
+        frames=(frames := reader.whole("frames", 1, 2**24)),
+        segments=reader.whole("segments", 1, frames),
+        time_base=reader.rational(),
+        start=reader.svarint(),
+        frame_duration=reader.whole("frame duration", 1, 2**31 - 1),
+        sample_aspect_ratio=reader.rational(),
+        primaries=reader.u8(),
+        transfer=reader.u8(),
+        matrix=reader.u8(),
+        full_range=reader.byte("range", 0, 1),
+        rotation=reader.byte("rotation", 0, 3),
+    )
+    reader.byte("bit depth", 8, 8)
+    reader.end()
+    reader.within(header.width * header.height, "width x height", 1, 2**28)
+    if header.matrix not in (1, 4, 5, 6, 7, 9):
+        reader.fail(f"matrix is {header.matrix}")
+    return header
+
+
+def read_ptsd(payloads: list[bytes], header: Header) -> npt.NDArray[np.int64]:
+    """Presentation times of all frames in ticks and, last, where the last frame ends.
+
+    No time reaches 2**63: `start` is within 2**62, and 2**24 durations sum to less than 2**55.
+    """
+    durations = np.full(header.frames, header.frame_duration, np.int64)
+    for payload in payloads:
+        outer = Reader(payload, "PTSD")
+        reader = Reader(outer.blob(header.frames, 5 * header.frames), "PTSD")
+        for n in range(header.frames):
+            duration = header.frame_duration + reader.svarint()
+            durations[n] = reader.within(duration, f"duration of frame {n}", 1, 2**31 - 1)
+        reader.end()
+    times = np.zeros(header.frames + 1, np.int64)
+    np.cumsum(durations, out=times[1:])
+    return times + header.start
+
+
+# --- 5. SEGM: a network --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Segment:
+    """SEGM: `symbols` are those of `tensors`, in the same order and shape."""
+
+    frames: int
+    model: Model
+    tensors: tuple[Tensor, ...]
+    symbols: tuple[Bytes, ...]
+
+
+def read_segments(payloads: list[bytes], header: Header) -> Iterator[Segment]:
+    budget, frames = MAX_FILE_PARAMETERS, 0
+    for index, payload in enumerate(payloads):
+        segment = read_segment(payload, index, header, budget)
+        budget -= sum(symbols.size for symbols in segment.symbols)
+        frames += segment.frames
+        yield segment
+    if frames != header.frames:
+        raise InvalidFile("the frames of the segments do not sum to those of HEAD")
+
+
+def read_segment(payload: bytes, index: int, header: Header, budget: int) -> Segment:
+    """Parse one SEGM and decode its symbols, of which there may be `budget`."""
+    reader = Reader(payload, f"SEGM {index}")
+    reader.whole("index", index, index)
+    frames = reader.whole("frames", 1, header.frames)
+    model = read_model(reader)
+    shapes = tensor_shapes(model, frames, header)
+    check_limits(shapes, budget)
+    crc = reader.u32()
+    tensors = tuple(read_tensor_head(reader, shape) for shape in shapes)
+    coder = RangeCoder(reader)
+    symbols = tuple(decode_symbols(coder, tensor) for tensor in tensors)
+    coder.finish()
+    actual = 0
+    for each in symbols:
+        actual = zlib.crc32(each.data, actual)
+    if actual != crc:
+        reader.fail("the CRC of the symbols is wrong")
+    return Segment(frames, model, tensors, symbols)
+
+
+# --- 5.1 Model -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stage:
+    stride: int
+    kernel: int
+    channels: int
+
+
+@dataclass(frozen=True)
+class Hfscm:
+    mask: int
+    reduction: int
+    kernel: int
+    attention: int
+    extra_convolutions: int
+    extra_kernel: int
+
+
+NO_HFSCM = Hfscm(mask=0, reduction=1, kernel=1, attention=0, extra_convolutions=0, extra_kernel=1)
+SINGLE, DENSE, GROUPED = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Model:
+    stages: tuple[Stage, ...]
+    embedding_channels: int
+    stem_channels: int
+    head_kernel: int
+    hfscm: Hfscm
+    msfrp_stage: int | None
+
+
+def read_model(reader: Reader) -> Model:
+    architecture = reader.u8()
+    if architecture != 1:
+        raise UnsupportedFile(f"{reader.name}: architecture {architecture} is unknown")
+    flags = reader.byte("model flags", 0, 3)
+    count = reader.byte("stages", 1, 8)
+    stages = tuple(
+        Stage(reader.byte("stride", 1, 8), reader.odd("kernel"), reader.whole("channels", 1, 65536))
+        for _ in range(count)
+    )
+    embedding_channels = reader.whole("embedding channels", 1, 65536)
+    stem_channels = reader.whole("stem channels", 1, 65536)
+    head_kernel = reader.odd("head kernel")
+    hfscm = read_hfscm(reader, count) if flags & 1 else NO_HFSCM
+    msfrp_stage = reader.byte("MSFRP stage", 0, count - 1) if flags & 2 else None
+    return Model(stages, embedding_channels, stem_channels, head_kernel, hfscm, msfrp_stage)
+
+
+def read_hfscm(reader: Reader, stages: int) -> Hfscm:
+    return Hfscm(
+        mask=reader.byte("mask", 1, 2**stages - 1),
+        reduction=reader.byte("reduction", 1, 255),
+        kernel=reader.odd("attention kernel"),
+        attention=reader.byte("attention", SINGLE, GROUPED),
+        extra_convolutions=(extra := reader.byte("extra convolutions", 0, 4)),
+        extra_kernel=reader.odd("extra kernel") if extra else 1,
+    )
+
+
+def ceil_div(a: int, b: int) -> int:
+    return (a + b - 1) // b
+
+
+# --- 5.2 Tensors ---------------------------------------------------------------------------------
+
+
+class TensorShape(NamedTuple):
+    """A convolution's weight also has its groups and the `area` of its maps: rows x columns."""
+
+    name: str
+    shape: tuple[int, ...]
+    area: int = 0
+    groups: int = 1
+
+
+def convolution(
+    name: str, inputs: int, outputs: int, kernel: int, area: int, groups: int = 1
+) -> list[TensorShape]:
+    weight = (outputs, inputs // groups, kernel, kernel)
+    return [
+        TensorShape(f"{name}.weight", weight, area, groups),
+        TensorShape(f"{name}.bias", (outputs,)),
+    ]
+
+
+def hfscm_shapes(name: str, hfscm: Hfscm, channels: int, area: int) -> list[TensorShape]:
+    reduced = ceil_div(channels, hfscm.reduction)
+    outputs = {SINGLE: 1, DENSE: channels, GROUPED: 5 * ceil_div(channels, 5)}[hfscm.attention]
+    groups = 5 if hfscm.attention == GROUPED else 1
+    kernel = hfscm.kernel
+    shapes = [
+        *convolution(f"{name}.channel_reduce", channels, reduced, 1, area),
+        *convolution(f"{name}.channel_expand", reduced, channels, 1, area),
+        *convolution(f"{name}.spatial_reduce", channels, reduced, kernel, area),
+        TensorShape(f"{name}.phi", (4,)),
+        *convolution(f"{name}.spatial_expand", 5 * reduced, outputs, kernel, area, groups),
+    ]
+    for j in range(hfscm.extra_convolutions):
+        shapes += convolution(f"{name}.extra.{j}", channels, channels, hfscm.extra_kernel, area)
+    return shapes
+
+
+def tensor_shapes(model: Model, frames: int, header: Header) -> list[TensorShape]:
+    """The tensors of a segment, in the order of the file."""
+    product = math.prod(stage.stride for stage in model.stages)
+    rows, columns = ceil_div(header.height, product), ceil_div(header.width, product)
+    channels, area = model.stem_channels, rows * columns
+    shapes = [
+        TensorShape("embedding", (frames, model.embedding_channels, rows, columns)),
+        *convolution("stem", model.embedding_channels, channels, 1, area),
+    ]
+    msfrp: list[TensorShape] = []
+    for i, stage in enumerate(model.stages):
+        outputs = stage.channels * stage.stride**2
+        shapes += convolution(f"stages.{i}.conv", channels, outputs, stage.kernel, area)
+        channels, area = stage.channels, area * stage.stride**2
+        if model.hfscm.mask >> i & 1:
+            shapes += hfscm_shapes(f"stages.{i}.hfscm", model.hfscm, channels, area)
+        if i == model.msfrp_stage:
+            msfrp = convolution("msfrp", channels, 3, 1, area)
+    return shapes + msfrp + convolution("head", channels, 3, model.head_kernel, area)
+
+
+def check_limits(shapes: list[TensorShape], budget: int) -> None:
+    """Section 11: refuse what is too large, before anything is allocated."""
+    parameters = sum(math.prod(tensor.shape) for tensor in shapes)
+    operations = values = 0
+    for _, shape, area, groups in shapes:
+        if area:
+            operations += math.prod(shape) * area
+            values = max(values, (shape[0] + shape[1] * groups) * area)
+    for value, most, unit in (
+        (parameters, min(MAX_PARAMETERS, budget), "parameters"),
+        (operations, MAX_OPERATIONS, "operations a frame"),
+        (32 * values, MAX_MAP_BYTES, "bytes of maps"),
+    ):
+        if value > most:
+            raise UnsupportedFile(f"{value} {unit} are too many for this decoder")
+
+
+# --- 5.3 Tensor heads ----------------------------------------------------------------------------
+
+EXPLICIT, CONSTANT, PER_CHANNEL = 64, 65, 0x80
+
+
+@dataclass(frozen=True)
+class Table:
+    """Section 6: a frequency for each index, and the symbols that the indices stand for."""
+
+    frequencies: tuple[int, ...]
+    symbols: Bytes
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor head. A constant tensor has a table of one symbol."""
+
+    name: str
+    shape: tuple[int, ...]
+    zero: int
+    scales: Floats
+    table: Table
+
+
+def read_tensor_head(reader: Reader, tensor: TensorShape) -> Tensor:
+    name, shape = tensor.name, tensor.shape
+    coding, zero, count = reader.u8(), reader.u8(), 1
+    axis = 1 if name == "embedding" else 0
+    if coding & PER_CHANNEL:
+        count = shape[axis]
+        if len(shape) != 4 or count == 1:
+            reader.fail(f"{name} cannot have a scale for each channel")
+    bits = np.frombuffer(reader.take(2 * count), "<u2").astype(np.uint32)
+    if bits.min() < 0x2B80 or bits.max() > 0x4980:
+        reader.fail(f"a scale of {name} is out of range")
+    scales = (bits << 16).view(np.float32).astype(np.float64)
+    coding = reader.within(coding & 0x7F, f"coding of {name}", 0, CONSTANT)
+    if math.prod(shape) == 1 and coding != CONSTANT:
+        reader.fail(f"{name} has one value and is not constant")
+    table = read_table(reader, coding, zero)
+    return Tensor(name, shape, zero, scales.reshape(-1, *[1] * (len(shape) - axis - 1)), table)
+
+
+def read_table(reader: Reader, coding: int, zero: int) -> Table:
+    if coding == CONSTANT:
+        return Table((2**24,), np.array([reader.u8()], np.uint8))
+    if coding == EXPLICIT:
+        return read_explicit_table(reader)
+    return Table(frozen_tables()[coding], ((np.arange(256) + zero - 128) % 256).astype(np.uint8))
+
+
+def dequantize(tensor: Tensor, symbols: Bytes) -> Floats:
+    """The values of a tensor, or of the frame of an embedding whose symbols are given."""
+    return (symbols.astype(np.float64) - tensor.zero) * tensor.scales
+
+
+# --- 6. Entropy coding ---------------------------------------------------------------------------
+
+# --- 6.1 Frozen tables ---
+
+RATIO_TEXT = """
+    38519092 90127717 180911775 320262847 511467228 750699934 1028166770 1330541637
+    1643625925 1954465432 2252619497 2530630250 2783912793 3010316285 3209558721 3382668369
+    3531502366 3658368385 3765748531 3856111452 3931794188 3994935683 4047446489 4091002472
+    4127053429 4156840192 4181415830 4201668112 4218341474 4232057496 4243333390 4252598328
+    16604001 102784064 349822719 796574788 1384636467 2007502593 2576565532 3046919999
+    3410248108 3678381710 3870271760 4004786039 4097776964 4161463711 4204807408 4234181666
+    4254032287 4267421413 4276440723 4282511162 4286594501 4289340129 4291185801 4292426284
+    4293259920 4293820099 4294196504 4294449415 4294619344 4294733517 4294810227 4294861767
+"""
+RATIOS = [int(ratio) for ratio in RATIO_TEXT.split()]
+FROZEN_SHA256 = "1e18f37404e1cc804d93db955845761fee7b1be0d52d93666041c5634e5429d6"
+
+
+def frozen_table(t: int) -> tuple[int, ...]:
+    ratio = RATIOS[t]
+    step = 2**32 if t < 32 else (ratio * ratio) >> 32
+    weight = [2**48]
+    for d in range(1, 129):
+        weight.append((weight[d - 1] * ratio) >> 32)
+        ratio = (ratio * step) >> 32
+    total = sum(weight[abs(i - 128)] for i in range(256))
+    frequency = [1 + weight[abs(i - 128)] * (2**24 - 256) // total for i in range(256)]
+    frequency[128] += 2**24 - sum(frequency)
+    return tuple(frequency)
+
+
+@cache
+def frozen_tables() -> tuple[tuple[int, ...], ...]:
+    tables = tuple(frozen_table(t) for t in range(64))
+    digest = hashlib.sha256(b"".join(struct.pack("<256I", *table) for table in tables))
+    if digest.hexdigest() != FROZEN_SHA256:
+        raise AssertionError("the frozen tables are not those of the specification")
+    return tables
+
+
+# --- 6.2 Explicit tables ---
+
+
+def read_weights(reader: Reader, count: int, order: int) -> list[int]:
+    """Exponential Golomb codes, none of which has more than 49 bits, and the bits after them."""
+    size = min(ceil_div(49 * count, 8), reader.left())
+    bits = "".join(f"{byte:08b}" for byte in reader.data[reader.position :][:size])
+    weights, start = [], 0
+    for _ in range(count):
+        one = bits.find("1", start)
+        length = one - start + order
+        if one < 0 or length > 24 or one + length >= len(bits):
+            reader.fail("the code of a weight is too long")
+        start = one + length + 1
+        weights.append(int(bits[one:start], 2) - 2**order)
+    reader.take(ceil_div(start, 8))
+    if "1" in bits[start : 8 * ceil_div(start, 8)]:
+        reader.fail("the bits after the weights are not 0")
+    return weights
+
+
+def read_explicit_table(reader: Reader) -> Table:
+    first, last = reader.u8(), reader.u8()
+    if last <= first:
+        reader.fail("the last symbol of a table is not above the first")
+    order = reader.byte("order", 0, 23)
+    weights = read_weights(reader, last - first + 1, order)
+    if weights[0] == 0 or weights[-1] == 0:
+        reader.fail("the first or last symbol of a table has no weight")
+    total = reader.within(sum(weights), "sum of weights", 2, 2**24)
+    symbols = [first + i for i, weight in enumerate(weights) if weight]
+    weights = [weight for weight in weights if weight]
+    frequencies = [weight * 2**24 // total for weight in weights]
+    frequencies[weights.index(max(weights))] += 2**24 - sum(frequencies)
+    return Table(tuple(frequencies), np.array(symbols, np.uint8))
+
+
+# --- 6.3 Decoding ---
+
+
+class RangeCoder:
+    """The stack of words, which are read up to the end of the payload, and the 64-bit state."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        count = reader.whole("words", 0, reader.left() // 4)
+        self.words = np.frombuffer(reader.take(4 * count), "<u4").tolist()
+        reader.end()
+        if self.words and self.words[-1] == 0:
+            reader.fail("the last word of the data is 0")
+        self.state = 0
+        for _ in range(2):
+            if self.words:
+                self.state = self.state << 32 | self.words.pop()
+
+    def decode(self, count: int, frequencies: tuple[int, ...]) -> Bytes:
+        """`count` indices."""
+        state, words = self.state, self.words
+        before = [0, *accumulate(frequencies)]
+        indices = bytearray(count)
+        for n in range(count):
+            q = state & 0xFFFFFF
+            i = bisect_right(before, q) - 1
+            state = (state >> 24) * frequencies[i] + q - before[i]
+            indices[n] = i
+            if state < 2**32:
+                if words:
+                    state = state << 32 | words.pop()
+                elif state < frequencies[0]:
+                    break  # from here on the index is 0 and the state stays as it is
+        self.state = state
+        return np.frombuffer(indices, np.uint8)
+
+    def finish(self) -> None:
+        if self.state or self.words:
+            self.reader.fail("the coded data is damaged: the final state is not 0")
+
+
+def decode_symbols(coder: RangeCoder, tensor: Tensor) -> Bytes:
+    frequencies, symbols = tensor.table.frequencies, tensor.table.symbols
+    if len(symbols) == 1:
+        return np.full(tensor.shape, symbols[0], np.uint8)
+    return symbols[coder.decode(math.prod(tensor.shape), frequencies)].reshape(tensor.shape)
+
+
+# --- 7. HASH, META, AUDI -------------------------------------------------------------------------
+
+
+def read_hash(payload: bytes, segments: int) -> list[bytes]:
+    """The first 8 bytes of the SHA-256 of each segment's reference frames."""
+    reader = Reader(payload, "HASH")
+    hashes = [reader.take(8) for _ in range(segments)]
+    reader.end()
+    return hashes
+
+
+class MessagePack(Reader):
+    """A payload of MessagePack as META allows it."""
+
+    def integer(self, size: int, low: int, high: int) -> int:
+        """A big-endian integer in low..high, where it has no shorter form."""
+        value = int.from_bytes(self.take(size), "big", signed=low < 0)
+        return self.within(value, "integer", low, high)
+
+    def float64(self) -> float:
+        value: float = struct.unpack(">d", self.take(8))[0]
+        if not math.isfinite(value):
+            self.fail("a float is not finite")
+        return value
+
+    def string(self, length: int) -> str:
+        try:
+            return self.take(self.within(length, "length of a string", 0, 4096)).decode()
+        except UnicodeDecodeError:
+            self.fail("a string is not UTF-8")
+
+    def array(self, length: int, depth: int, most: int = 1024) -> list[object]:
+        self.within(depth, "depth", 1, 4)
+        self.within(length, "length of an array or a map", 0, most)
+        return [self.item(depth + 1) for _ in range(length)]
+
+    def map(self, length: int, depth: int) -> dict[str, object]:
+        items = self.array(2 * length, depth, most=2 * 256)
+        keys = [key for key in items[0::2] if isinstance(key, str)]
+        if len(set(keys)) < length:
+            self.fail("a key is not a string or is repeated")
+        return dict(zip(keys, items[1::2], strict=True))
+
+    def item(self, depth: int) -> object:
+        code = self.u8()
+        if code < 0x80 or code >= 0xE0:
+            return code if code < 0x80 else code - 256
+        if code < 0x90:
+            return self.map(code & 0x0F, depth)
+        if code < 0xA0:
+            return self.array(code & 0x0F, depth)
+        return self.string(code & 0x1F) if code < 0xC0 else self.long_item(code, depth)
+
+    def long_item(self, code: int, depth: int) -> object:
+        """The 32-bit forms of strings, arrays and maps are missing: they would be too long."""
+        k = code & 3
+        match code:
+            case 0xC0 | 0xC2 | 0xC3:
+                return None if code == 0xC0 else code == 0xC3
+            case 0xCB:
+                return self.float64()
+            case 0xCC | 0xCD | 0xCE | 0xCF:
+                return self.integer(1 << k, (2**7, 2**8, 2**16, 2**32)[k], 2**64)
+            case 0xD0 | 0xD1 | 0xD2 | 0xD3:
+                high = (-33, -(2**7) - 1, -(2**15) - 1, -(2**31) - 1)[k]
+                return self.integer(1 << k, -(2**63), high)
+            case 0xD9 | 0xDA:
+                return self.string(self.integer(k, (0, 2**5, 2**8)[k], 2**16))
+            case 0xDC:
+                return self.array(self.integer(2, 16, 2**16), depth)
+            case 0xDE:
+                return self.map(self.integer(2, 16, 2**16), depth)
+        self.fail(f"MessagePack type {code:#04x} is not allowed")
+
+
+META_TYPES = {"tool": str, "source": str, "title": str, "epochs": int, "seed": int}
+
+
+def is_known(key: str, value: object) -> bool:
+    """Whether section 7 has this key with a value of this type."""
+    if not isinstance(value, list):
+        return type(value) is META_TYPES.get(key)
+    kinds = [type(item) for item in value]
+    return (key == "crop" and kinds == [int, int]) or (key == "audio" and set(kinds) <= {str})
+
+
+def read_meta(payload: bytes) -> dict[str, object]:
+    """The pairs that a decoder of this version does not ignore."""
+    pack = MessagePack(payload, "META")
+    pack.within(len(payload), "size", 1, 65536)
+    value = pack.item(depth=1)
+    pack.end()
+    if not isinstance(value, dict):
+        pack.fail("it is not a map")
+    return {key: item for key, item in value.items() if is_known(key, item)}
+
+
+def read_audi(payload: bytes) -> tuple[int, bytes]:
+    """The container and the content."""
+    reader = Reader(payload, "AUDI")
+    return reader.byte("container", 0, 1), reader.blob(1, 2**30)
+
+
+@dataclass(frozen=True)
+class File:
+    """All that a file holds; `timestamps` has one more item than frames, the end of the last."""
+
+    header: Header
+    timestamps: npt.NDArray[np.int64]
+    meta: dict[str, object]
+    segments: tuple[Segment, ...]
+    hashes: list[bytes]
+    audio: tuple[int, bytes] | None
+
+
+def parse(data: bytes) -> File:
+    """Read a whole file; raises InvalidFile on any that is not valid."""
+    try:
+        chunks = read_chunks(data)
+        header = read_head(*chunks[0])
+        payloads = sort_chunks(chunks, header.segments)
+        return File(
+            header,
+            timestamps=read_ptsd(payloads[PTSD], header),
+            meta=read_meta(payloads[META][0]) if payloads[META] else {},
+            segments=tuple(read_segments(payloads[SEGM], header)),
+            hashes=read_hash(payloads[HASH][0], header.segments) if payloads[HASH] else [],
+            audio=read_audi(payloads[AUDI][0]) if payloads[AUDI] else None,
+        )
+    except MemoryError:
+        raise UnsupportedFile("the memory does not suffice") from None
+
+
+# --- 8. Evaluating the network -------------------------------------------------------------------
+
+
+def gelu(x: Floats) -> Floats:
+    erf = np.fromiter(map(math.erf, (x / math.sqrt(2)).reshape(-1).data), np.float64, x.size)
+    return x * (1 + erf.reshape(x.shape)) / 2
+
+
+def sigmoid(x: Floats) -> Floats:
+    result: Floats = 1 / (1 + np.exp(-x))
+    return result
+
+
+def convolve(x: Floats, weight: Floats, bias: Floats) -> Floats:
+    """A convolution, as a sum of one matrix product for each tap of the kernel.
+
+    The padded map is laid out flat, so that the input of a tap is a slice of it; the columns that
+    the padding adds to the result are cut off at the end.
+    """
+    inputs, rows, columns = x.shape
+    outputs, group_inputs, kernel, _ = weight.shape
+    groups = inputs // group_inputs
+    pad = kernel // 2
+    width = columns + 2 * pad
+    flat = np.pad(x, ((0, 0), (pad, pad + (pad > 0)), (pad, pad))).reshape(groups, group_inputs, -1)
+    weight = weight.reshape(groups, outputs // groups, group_inputs, kernel, kernel)
+    y = np.zeros((groups, outputs // groups, rows * width))
+    for a in range(kernel):
+        for b in range(kernel):
+            first = a * width + b
+            y += weight[..., a, b] @ flat[..., first : first + rows * width]
+    result = y.reshape(outputs, rows, width)[..., :columns]
+    return np.ascontiguousarray(result + bias[:, None, None])
+
+
+def pixel_shuffle(x: Floats, stride: int) -> Floats:
+    channels, rows, columns = x.shape
+    split = x.reshape(channels // stride**2, stride, stride, rows, columns)
+    return split.transpose(0, 3, 1, 4, 2).reshape(-1, rows * stride, columns * stride)
+
+
+def resize(x: Floats, rows: int, columns: int) -> Floats:
+    for axis, m in (1, rows), (2, columns):
+        n = x.shape[axis]
+        u = np.maximum(0, (np.arange(m) + 0.5) * n / m - 0.5)
+        v = np.floor(u).astype(np.int64)
+        t = (u - v).reshape((1, -1, 1) if axis == 1 else (1, 1, -1))
+        x = (1 - t) * x.take(v, axis) + t * x.take(np.minimum(v + 1, n - 1), axis)
+    return x
+
+
+def haar_step(x: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """LL, HL, LH, HH."""
+    a, b = x[:, 0::2, 0::2], x[:, 0::2, 1::2]
+    c, d = x[:, 1::2, 0::2], x[:, 1::2, 1::2]
+    return (a + b + c + d) / 4, (a - b + c - d) / 4, (a + b - c - d) / 4, (a - b - c + d) / 4
+
+
+class Network:
+    """The network of one segment."""
+
+    def __init__(self, segment: Segment) -> None:
+        self.segment = segment
+        pairs = zip(segment.tensors[1:], segment.symbols[1:], strict=True)
+        self.values = {tensor.name: dequantize(tensor, symbols) for tensor, symbols in pairs}
+
+    def conv(self, name: str, x: Floats) -> Floats:
+        return convolve(x, self.values[f"{name}.weight"], self.values[f"{name}.bias"])
+
+    def output(self, n: int) -> Floats:
+        """`y` of frame `n`, before tanh and cropping."""
+        model = self.segment.model
+        embedding = dequantize(self.segment.tensors[0], self.segment.symbols[0][n])
+        x = gelu(self.conv("stem", embedding))
+        m: Floats | None = None
+        for i, stage in enumerate(model.stages):
+            x = gelu(pixel_shuffle(self.conv(f"stages.{i}.conv", x), stage.stride))
+            if model.hfscm.mask >> i & 1:
+                x = self.hfscm(f"stages.{i}.hfscm", model.hfscm, x)
+            if i == model.msfrp_stage:
+                m = self.conv("msfrp", x)
+        y = self.conv("head", x)
+        return y if m is None else y + resize(m, *y.shape[1:])
+
+    def hfscm(self, name: str, hfscm: Hfscm, f1: Floats) -> Floats:
+        reduced = gelu(self.conv(f"{name}.channel_reduce", f1))
+        f2 = f1 * sigmoid(self.conv(f"{name}.channel_expand", reduced)) + f1
+        features = self.features(name, self.conv(f"{name}.spatial_reduce", f2))
+        attention = sigmoid(self.conv(f"{name}.spatial_expand", gelu(features)))
+        x = f2 * attention[: len(f1)] + f2
+        for j in range(hfscm.extra_convolutions):
+            x = self.conv(f"{name}.extra.{j}", gelu(x))
+        return x + f1
+
+    def features(self, name: str, z: Floats) -> Floats:
+        """The channels of z, then those of b_LL, b_HL, b_LH, b_HH."""
+        _, rows, columns = z.shape
+        even = np.pad(z, ((0, 0), (0, rows % 2), (0, columns % 2)), mode="edge")
+        maps = [z]
+        for phi, band in zip(self.values[f"{name}.phi"], haar_step(even), strict=True):
+            u = phi * resize(band, *even.shape[1:])
+            maps.append(u[:, :rows, :columns] + z)
+        return np.concatenate(maps)
+
+
+def render(file: File, segment_index: int) -> Iterator[Bytes]:
+    """The reference frames (section 9) of a segment, each (height, width, 3)."""
+    segment = file.segments[segment_index]
+    header = file.header
+    try:
+        network = Network(segment)
+        for n in range(segment.frames):
+            with np.errstate(all="ignore"):
+                y = network.output(n)
+                if np.isnan(y).any():
+                    raise InvalidFile(f"SEGM {segment_index}: frame {n} is not a number")
+                frame = ((1 + np.tanh(y)) / 2)[:, : header.height, : header.width]
+                samples = np.floor(255 * frame + 0.5).astype(np.uint8)
+            yield np.ascontiguousarray(samples.transpose(1, 2, 0))
+    except MemoryError:
+        raise UnsupportedFile(f"SEGM {segment_index}: the memory does not suffice") from None
+
+
+# --- Command line --------------------------------------------------------------------------------
+
+
+def decode(file: File, frames: Bytes | None) -> dict[str, object]:
+    """Render all segments, into `frames` if given, and compare them with HASH; a summary."""
+    number, segments = 0, []
+    for index, segment in enumerate(file.segments):
+        digest = hashlib.sha256()
+        for frame in render(file, index):
+            digest.update(frame.data)
+            if frames is not None:
+                frames[number] = frame
+            number += 1
+        found = digest.digest()[:8]
+        summary = {
+            "frames": segment.frames,
+            "parameters": sum(symbols.size for symbols in segment.symbols),
+            "model": asdict(segment.model),
+            "frame_hash": found.hex(),
+            "frames_match": file.hashes[index] == found if file.hashes else None,
+        }
+        segments.append(summary)
+    return {
+        "header": asdict(file.header),
+        "first_time": int(file.timestamps[0]),
+        "end_time": int(file.timestamps[-1]),
+        "meta": file.meta,
+        "audio": file.audio and {"container": file.audio[0], "bytes": len(file.audio[1])},
+        "segments": segments,
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Decode an .hfsv file by its specification.")
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--frames", type=Path, help="write the frames to this .npy file")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    arguments = parser.parse_args()
+    try:
+        file = parse(arguments.file.read_bytes())
+        frames: Bytes | None = None
+        if arguments.frames is not None:
+            shape = (file.header.frames, file.header.height, file.header.width, 3)
+            frames = np.lib.format.open_memmap(arguments.frames, "w+", np.uint8, shape)
+        summary = decode(file, frames)
+    except (InvalidFile, OSError) as error:
+        print(f"{arguments.file}: {error}", file=sys.stderr)
+        return 1
+    if arguments.json:
+        print(json.dumps(summary, indent=2))
+        return 0
+    for name, value in summary.items():
+        for line in value if isinstance(value, list) else [value]:
+            print(f"{name}: {json.dumps(line)}")  # which escapes META's control characters
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
