@@ -22,21 +22,21 @@ from nervcodec.bitstream.tensors import tensor_specs
 from nervcodec.config import ModelConfig
 from nervcodec.rate_control import design_model
 
-WIDTH, HEIGHT = 320, 180
+WIDTH, HEIGHT = 64, 48
 FRAME_COUNTS = (100, 1000, 4000)
 SCALE = 0x3C00
 """2**-7 as the upper half of a float32."""
 
 PROGRAM = """
 import resource, sys, nervcodec
-nervcodec.decode(sys.argv[1], sys.argv[2], nervcodec.DecodeConfig(preset="ultrafast"))
+nervcodec.decode(sys.argv[1], sys.argv[2], nervcodec.DecodeConfig(preset="ultrafast", threads=1))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
 def write_noise(path: Path, frames: int) -> None:
     """A valid file of so many frames whose network has random symbols."""
-    model = design_model(ModelConfig(), 30 * frames + 20_000, WIDTH, HEIGHT, frames)
+    model = design_model(ModelConfig(), 50 * frames + 20_000, WIDTH, HEIGHT, frames)
     rng = np.random.default_rng(0)
     tensors = tuple(
         QuantizedTensor(

@@ -219,6 +219,7 @@ def decode(
             frame_rate=_frame_rate(file.header),
             passthrough=None if audio is None else (audio.data, audio.container),
             metadata=_tags(file),
+            threads=config.threads,
         )
         with writer:
             for index, frame in enumerate(file):

@@ -111,7 +111,7 @@ class _Encode:
 
     def run(self) -> EncodeReport:
         started = time.perf_counter()
-        self._progress(EncodeProgress("read", 1, 1, 0.0))
+        self._progress(EncodeProgress("read", 1, 1, 0.0, description="reading the source"))
         clip = self._scan()
         width, height, count = self._reader.out_width, self._reader.out_height, len(clip.pts)
         plan = plan_segments(count, width, height, self._config.keyint)
@@ -216,9 +216,6 @@ class _Encode:
         specs = tensor_specs(model, width, height, len(frames))
         tensors = tuple(quantize(spec, trained.tensors[spec.name]) for spec in specs)
         segment = Segment(index, len(frames), model, tensors)
-        self._progress(
-            EncodeProgress("verify", index + 1, len(plan.lengths), (before + len(frames)) / total)
-        )
         return _Coded(segment, self._verify(segment, frames, plan), trained.psnr, seconds)
 
     def _verify(self, segment: Segment, frames: Frames, plan: SegmentPlan) -> bytes:
@@ -227,9 +224,13 @@ class _Encode:
         decoded = decode_segment(encode_segment(segment)[0], header, Limits())
         digest = FramesDigest()
         renderer = SegmentRenderer(decoded, header.width, header.height, reference=True)
-        for original, frame in zip(frames, renderer.frames(range(len(frames))), strict=True):
+        done = sum(plan.lengths[: segment.index + 1]) / plan.frames
+        for number, frame in enumerate(renderer.frames(range(len(frames)))):
+            text = f"verifying by decoding, frame {number + 1}/{len(frames)}"
+            place = (segment.index + 1, len(plan.lengths))
+            self._progress(EncodeProgress("verify", *place, done, description=text))
             digest.add(frame)
-            self._statistics.add(original, frame)
+            self._statistics.add(frames[number], frame)
         return digest.digest()
 
     def _header(self, plan: SegmentPlan, duration: int) -> StreamHeader:

@@ -21,8 +21,8 @@ class EncodeProgress:
         done: share of the whole encode's work that is done, 0..1.
         eta: seconds left of the whole training; None outside it.
         training: the state of the training; None outside it.
-        description, estimated_bytes, warnings: of the networks and the source, once the encode
-            is planned.
+        description: what is being done or was planned, for a person; empty while training.
+        estimated_bytes, warnings: of the networks and the source, once the encode is planned.
     """
 
     stage: str

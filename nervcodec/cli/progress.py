@@ -62,7 +62,7 @@ class Progress:
         elif event.training is None:
             for warning in event.warnings:
                 self._note(f"hfsv: warning: {warning}")
-            self._line(_stage_text(event), force=True)
+            self._line(_stage_text(event), force=event.stage != "verify")
         else:
             self._line(_training_text(event), force=last)
 
@@ -82,7 +82,7 @@ class Progress:
         return True
 
     def _emit_json(self, event: EncodeProgress, force: bool) -> None:
-        if not (force or event.training is None or self._due(JSON_INTERVAL)):
+        if not (force or event.stage in ("read", "plan") or self._due(JSON_INTERVAL)):
             return
         training = asdict(event.training) if event.training is not None else {}
         emit(
@@ -124,7 +124,7 @@ def _stage_text(event: EncodeProgress) -> str:
         assert event.estimated_bytes is not None
         return f"{event.description}; about {kilobytes(event.estimated_bytes)} without audio"
     where = f"segment {event.segment}/{event.segments}: " if event.segments > 1 else ""
-    return where + {"read": "reading the source", "verify": "verifying by decoding"}[event.stage]
+    return where + event.description
 
 
 def _training_text(event: EncodeProgress) -> str:
