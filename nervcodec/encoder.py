@@ -5,7 +5,6 @@ The reverse is :mod:`nervcodec.decoder`.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections import Counter
@@ -24,8 +23,8 @@ from nervcodec.bitstream.stream import MAX_AUDIO_BYTES, AudioData, StreamReader,
 from nervcodec.bitstream.syntax import MAX_RATIONAL, ModelSpec, StreamHeader
 from nervcodec.bitstream.tensors import Limits, check_limits, parameter_count, tensor_specs
 from nervcodec.config import EncodeConfig
-from nervcodec.errors import InputVideoError
-from nervcodec.files import atomic_output, check_output
+from nervcodec.errors import InputVideoError, TargetError, UnsupportedError
+from nervcodec.files import atomic_output, check_output, file_digest
 from nervcodec.inference import Frames, FramesDigest, SegmentRenderer, select_device
 from nervcodec.metrics import FrameStatistics, bits_per_pixel
 from nervcodec.rate_control import default_params, design_model
@@ -159,7 +158,13 @@ class _Encode:
         models = []
         for frames, share in zip(plan.lengths, share_params(params, plan), strict=True):
             model = design_model(config, share, width, height, frames)
-            check_limits(model, width, height, frames, Limits())
+            try:
+                check_limits(model, width, height, frames, Limits())
+            except UnsupportedError as exc:
+                raise TargetError(
+                    f"{width}x{height} is too large for this network ({exc}); "
+                    "--size or --params makes it smaller"
+                ) from exc
             models.append(model)
         return models
 
@@ -287,7 +292,7 @@ class _Encode:
         train = self._config.train
         meta: dict[str, Any] = {
             "tool": f"nervcodec {__version__}",
-            "source": _file_digest(self._source),
+            "source": file_digest(self._source),
             "epochs": train.epochs,
             "seed": train.seed,
         }
@@ -341,9 +346,3 @@ def _common_step(pts: list[int], reader: VideoReader) -> int:
         rate = reader.info.frame_rate or Fraction(25)
         step = round(1 / (rate * reader.info.time_base))
     return min(MAX_RATIONAL, max(1, step))
-
-
-def _file_digest(path: Path) -> str:
-    """First 32 hexadecimal digits of the SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:32]

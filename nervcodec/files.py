@@ -1,7 +1,8 @@
-"""Outputs that appear whole or not at all: a temporary file in the same folder, then a rename."""
+"""Files: outputs that appear whole or not at all, and what a file is known by."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -38,9 +39,7 @@ def atomic_output(output: Path) -> Iterator[Path]:
         OutputError: where the system refuses (permissions, a full disk, a vanished folder).
     """
     try:
-        handle, name = tempfile.mkstemp(
-            prefix=f".{output.name[:64]}.", suffix=".part", dir=output.parent
-        )
+        handle, name = tempfile.mkstemp(prefix=".hfsv-", suffix=".part", dir=output.parent)
         os.close(handle)
     except OSError as exc:
         raise OutputError(f"{output}: cannot be written ({exc.strerror})") from exc
@@ -48,6 +47,8 @@ def atomic_output(output: Path) -> Iterator[Path]:
     try:
         yield temporary
         _publish(temporary, output)
+    except BrokenPipeError:
+        raise  # of the progress display, not of the output
     except OSError as exc:
         raise OutputError(f"{output}: cannot be written ({exc.strerror or exc})") from exc
     finally:
@@ -67,3 +68,9 @@ def _publish(temporary: Path, output: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def file_digest(path: Path) -> str:
+    """First 32 hexadecimal digits of the SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:32]

@@ -10,6 +10,7 @@ import pytest
 
 import nervcodec
 from nervcodec.bitstream.segment import encode_segment
+from nervcodec.bitstream.tensors import Limits
 from nervcodec.config import EncodeConfig, ModelConfig, TrainConfig
 from nervcodec.metrics import psnr
 from tests.synthetic import moving_pattern, read_back, write_clip
@@ -183,3 +184,11 @@ def test_sample_aspect_ratio_is_kept(clips, tmp_path):
     assert after.sample_aspect_ratio == before.sample_aspect_ratio == Fraction(128, 117)
     assert after.times == before.times[:4]
     assert after.size == (176, 144)
+
+
+def test_frames_beyond_the_limits_are_refused_before_training(tmp_path, monkeypatch):
+    source = write_clip(tmp_path / "in.mp4", moving_pattern(64, 48, 1))
+    monkeypatch.setattr("nervcodec.encoder.Limits", lambda: Limits(activation_bytes=100_000))
+    with pytest.raises(nervcodec.TargetError, match=r"64x48 .*--size"):
+        nervcodec.encode(source, tmp_path / "out.hfsv", QUICK)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
