@@ -41,7 +41,7 @@ HELD_BYTES = 2 << 30
 
 MAX_TITLE = 256
 
-ESTIMATED_BYTES = 0.95
+ESTIMATED_BYTES = 0.9
 """Bytes a parameter after entropy coding, as measured on trained networks."""
 
 

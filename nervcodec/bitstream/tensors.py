@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
-from nervcodec.bitstream.syntax import Attention, ModelSpec
+from nervcodec.bitstream.syntax import Attention, HfscmSpec, ModelSpec
 from nervcodec.errors import UnsupportedError
 
 RGB = 3
@@ -84,13 +84,13 @@ def attention_width(channels: int, reduction: int) -> int:
     return -(-channels // reduction)
 
 
-def _attention_conv(spec: ModelSpec, channels: int) -> tuple[int, int]:
+def attention_conv(spec: HfscmSpec, channels: int) -> tuple[int, int]:
     """Output channels and groups of the spatial attention's last convolution."""
     return {
         Attention.SINGLE: (1, 1),
         Attention.DENSE: (channels, 1),
         Attention.GROUPED: ((BANDS + 1) * -(-channels // (BANDS + 1)), BANDS + 1),
-    }[spec.hfscm.attention]
+    }[spec.attention]
 
 
 def _hfscm_convs(
@@ -105,7 +105,7 @@ def _hfscm_convs(
     yield conv("channel_reduce", channels, inner, 1)
     yield conv("channel_expand", inner, channels, 1)
     yield conv("spatial_reduce", channels, inner, block.kernel)
-    outputs, groups = _attention_conv(spec, channels)
+    outputs, groups = attention_conv(block, channels)
     yield conv("spatial_expand", (BANDS + 1) * inner, outputs, block.kernel, groups)
     for index in range(block.extra_convs):
         yield conv(f"extra.{index}", channels, channels, block.extra_kernel)

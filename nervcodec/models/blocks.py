@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nervcodec.bitstream.syntax import Attention, HfscmSpec, StageSpec
-from nervcodec.bitstream.tensors import BANDS, attention_width
+from nervcodec.bitstream.tensors import BANDS, attention_conv, attention_width
 
 TILE_BYTES = 1 << 28
 """Working memory of one tile of a float64 convolution."""
@@ -98,11 +98,7 @@ class Hfscm(nn.Module):
     def __init__(self, channels: int, spec: HfscmSpec) -> None:
         super().__init__()
         inner = attention_width(channels, spec.reduction)
-        width, groups = {
-            Attention.SINGLE: (1, 1),
-            Attention.DENSE: (channels, 1),
-            Attention.GROUPED: ((BANDS + 1) * -(-channels // (BANDS + 1)), BANDS + 1),
-        }[spec.attention]
+        width, groups = attention_conv(spec, channels)
         self.attention = spec.attention
         self.channel_reduce = Conv(channels, inner, 1)
         self.channel_expand = Conv(inner, channels, 1)
