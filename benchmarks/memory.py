@@ -47,7 +47,7 @@ def write_noise(path: Path, frames: int) -> None:
         )
         for spec in tensor_specs(model, WIDTH, HEIGHT, frames)
     )
-    segment = Segment(0, frames, model, tensors)
+    segment = Segment(0, 0, frames, model, tensors)
     header = StreamHeader(
         width=WIDTH,
         height=HEIGHT,

@@ -82,7 +82,7 @@ def _decode_frame(model: Any, width: int, height: int) -> float:
     rng = np.random.default_rng(0)
     values["embedding"] = rng.standard_normal(specs[0].shape).astype(np.float32)
     tensors = tuple(quantize(spec, values[spec.name]) for spec in specs)
-    renderer = SegmentRenderer(Segment(0, FRAMES, model, tensors), width, height)
+    renderer = SegmentRenderer(Segment(0, 0, FRAMES, model, tensors), width, height)
     list(renderer.frames([0]))
     started, count = time.perf_counter(), 0
     while time.perf_counter() - started < SECONDS:

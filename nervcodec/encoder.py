@@ -220,7 +220,7 @@ class _Encode:
         seconds = time.perf_counter() - started
         specs = tensor_specs(model, width, height, len(frames))
         tensors = tuple(quantize(spec, trained.tensors[spec.name]) for spec in specs)
-        segment = Segment(index, len(frames), model, tensors)
+        segment = Segment(index, sum(plan.lengths[:index]), len(frames), model, tensors)
         return _Coded(segment, self._verify(segment, frames, plan), trained.psnr, seconds)
 
     def _verify(self, segment: Segment, frames: Frames, plan: SegmentPlan) -> bytes:

@@ -92,7 +92,7 @@ def disassemble(data: bytes) -> Chunks:
 def head_fields() -> dict[str, bytes]:
     return {
         "major": b"\x00",
-        "minor": b"\x01",
+        "minor": b"\x02",
         "profile": b"\x00",
         "flags": b"\x00",
         "width": leb(12),
@@ -289,17 +289,24 @@ def make_tensor(spec: TensorSpec, rng: np.random.Generator) -> QuantizedTensor:
 
 
 def make_segment(
-    model: ModelSpec, header: StreamHeader, index: int = 0, frames: int = 1, seed: int = 0
+    model: ModelSpec,
+    header: StreamHeader,
+    index: int = 0,
+    frames: int = 1,
+    seed: int = 0,
+    first_frame: int = 0,
 ) -> Segment:
     rng = np.random.default_rng(seed)
     specs = tensor_specs(model, header.width, header.height, frames)
-    return Segment(index, frames, model, tuple(make_tensor(spec, rng) for spec in specs))
+    tensors = tuple(make_tensor(spec, rng) for spec in specs)
+    return Segment(index, first_frame, frames, model, tensors)
 
 
 def same_segment(first: Segment, second: Segment) -> bool:
     """Whether two segments are equal in everything that a file holds."""
-    return (first.index, first.frames, first.model) == (
+    return (first.index, first.first_frame, first.frames, first.model) == (
         second.index,
+        second.first_frame,
         second.frames,
         second.model,
     ) and all(
@@ -325,7 +332,7 @@ def small_segments() -> list[Segment]:
     plain = ModelSpec((StageSpec(2, 3, 2, False), StageSpec(5, 1, 3, False)), 2, 2)
     return [
         make_segment(plain, SMALL_HEADER, 0, 3, seed=1),
-        make_segment(tiny_model(), SMALL_HEADER, 1, 2, seed=2),
+        make_segment(tiny_model(), SMALL_HEADER, 1, 2, seed=2, first_frame=3),
     ]
 
 

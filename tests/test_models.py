@@ -174,7 +174,7 @@ def random_segment(spec: ModelSpec, width: int, height: int, frames: int) -> Seg
     specs = tensor_specs(spec, width, height, frames)
     values["embedding"] = noise(*specs[0].shape).numpy()
     tensors = (quantize(tensor, values[tensor.name].astype(np.float32)) for tensor in specs)
-    return Segment(0, frames, spec, tuple(tensors))
+    return Segment(0, 0, frames, spec, tuple(tensors))
 
 
 def arrays(network: HnervDecoder) -> dict[str, Map]:
@@ -366,7 +366,7 @@ def test_weights_that_overflow_are_refused() -> None:
         symbols = np.random.default_rng(1).integers(0, 256, tensor.shape, dtype=np.uint8)
         largest = np.array([0x4980], dtype=np.uint16)
         tensors.append(QuantizedTensor(tensor, symbols, 128, largest))
-    renderer = SegmentRenderer(Segment(0, 1, spec, tuple(tensors)), 3, 2)
+    renderer = SegmentRenderer(Segment(0, 0, 1, spec, tuple(tensors)), 3, 2)
     with pytest.raises(BitstreamError, match="does not give numbers"):
         list(renderer.frames([0]))
 

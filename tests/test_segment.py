@@ -34,6 +34,7 @@ from nervcodec.bitstream import entropy
 from nervcodec.bitstream.segment import (
     QuantizedTensor,
     Segment,
+    SegmentHead,
     decode_segment,
     encode_segment,
     read_segment_head,
@@ -72,10 +73,10 @@ def test_segments_come_back(
     model: ModelSpec, width: int, height: int, frames: int, seed: int
 ) -> None:
     header = make_header(width=width, height=height)
-    segment = make_segment(model, header, 1, frames, seed)
+    segment = make_segment(model, header, 1, frames, seed, first_frame=2)
     payload, size = encode_segment(segment)
     assert size.headers + size.tables + size.words == len(payload)
-    assert read_segment_head(payload, header) == (1, frames, model)
+    assert read_segment_head(payload, header) == SegmentHead(1, 2, frames, model)
     assert same_segment(decode_segment(payload, header, Limits()), segment)
 
 
@@ -122,6 +123,7 @@ def hand_payload(
     *,
     symbols: dict[int, bytes] | None = None,
     index: bytes = b"\x00",
+    first: bytes = b"\x00",
     frames: bytes = b"\x02",
 ) -> bytes:
     """All tensors constant but those in ``heads``; ``words`` follow their own count.
@@ -132,7 +134,7 @@ def hand_payload(
     for i, (_, shape) in enumerate(HAND_TENSORS):
         tensors.append((heads or {}).get(i, constant(10 + i)))
         crc = zlib.crc32((symbols or {}).get(i, bytes([10 + i]) * prod(shape)), crc)
-    head = index + frames + HAND_MODEL + crc.to_bytes(4, "little")
+    head = index + first + frames + HAND_MODEL + crc.to_bytes(4, "little")
     return head + b"".join(tensors) + (b"\x00" if words is None else words)
 
 
@@ -145,7 +147,7 @@ def test_a_payload_written_by_hand() -> None:
     heads = {0: constant(7, *scales, zero=5), 2: constant(9, 0x4980, zero=255)}
     payload = hand_payload(heads, symbols={0: b"\x07" * 12, 2: b"\x09" * 2})
     segment = decode_hand(payload)
-    assert (segment.index, segment.frames) == (0, 2)
+    assert (segment.index, segment.first_frame, segment.frames) == (0, 0, 2)
     assert [(t.spec.name, t.spec.shape) for t in segment.tensors] == list(HAND_TENSORS)
     values = [tensor.dequantize() for tensor in segment.tensors]
     expected = np.array([4.0, 8.0, 2.0**-39], dtype=np.float32).reshape(1, 3, 1, 1)
@@ -224,7 +226,7 @@ def test_biases_have_one_scale(index: int) -> None:
 
 def test_a_single_channel_has_one_scale() -> None:
     model = ModelSpec((StageSpec(1, 1, 1, False),), 1, 1, 1)
-    head = b"\x00\x01" + model.to_bytes() + bytes(4)
+    head = b"\x00\x00\x01" + model.to_bytes() + bytes(4)
     with pytest.raises(BitstreamError, match="embedding cannot have a scale"):
         decode_segment(head + bytes([65 | 0x80, 0]) + u16(ONE) + b"\x00", HAND_HEADER, Limits())
 
@@ -233,17 +235,24 @@ def test_a_single_channel_has_one_scale() -> None:
 def test_a_tensor_of_one_value_must_be_constant(coding: int) -> None:
     model = ModelSpec((StageSpec(1, 1, 1, False),), 1, 1, 1)
     head = (
-        b"\x00\x01" + model.to_bytes() + bytes(4) + constant(1)
+        b"\x00\x00\x01" + model.to_bytes() + bytes(4) + constant(1)
     )  # the stem's weight is 1 x 1 x 1 x 1
     with pytest.raises(BitstreamError, match=r"stem\.weight has one value"):
         decode_segment(head + bytes([coding, 0]) + u16(ONE) + bytes(40), HAND_HEADER, Limits())
 
 
 @pytest.mark.parametrize(
-    ("index", "frames"), [(b"\x01", b"\x02"), (b"\x00", b"\x00"), (b"\x00", b"\x03")]
+    ("index", "first", "frames"),
+    [
+        (b"\x01", b"\x00", b"\x02"),
+        (b"\x00", b"\x00", b"\x00"),
+        (b"\x00", b"\x00", b"\x03"),
+        (b"\x00", b"\x01", b"\x02"),
+        (b"\x00", b"\x02", b"\x01"),
+    ],
 )
-def test_index_and_frames_are_bounded_by_head(index: bytes, frames: bytes) -> None:
-    payload = hand_payload(index=index, frames=frames)
+def test_place_is_bounded_by_head(index: bytes, first: bytes, frames: bytes) -> None:
+    payload = hand_payload(index=index, first=first, frames=frames)
     with pytest.raises(BitstreamError, match="segment"):
         decode_hand(payload)
     with pytest.raises(BitstreamError, match="segment"):
@@ -347,7 +356,7 @@ def at_once(seconds: float = 1.0, memory: int = 1 << 20) -> Iterator[None]:
 def file_with(model: ModelSpec, **fields: bytes) -> bytes:
     """A small, sound file whose one segment announces ``model``."""
     fields = {"frames": leb(1), "segments": leb(1)} | fields
-    payload = b"\x00" + fields["frames"] + model.to_bytes() + bytes(100)
+    payload = b"\x00\x00" + fields["frames"] + model.to_bytes() + bytes(100)
     return assemble([(0x81, head_bytes(**fields)), (0x82, payload)])
 
 
@@ -415,7 +424,7 @@ def test_every_limit_counts_by_itself() -> None:
 
 def test_the_number_of_scales_is_bounded_by_the_payload() -> None:
     model = ModelSpec((StageSpec(1, 1, 65536, False),), 1, 1, 1)
-    payload = b"\x00\x01" + model.to_bytes() + bytes(4) + constant(1) * 3
+    payload = b"\x00\x00\x01" + model.to_bytes() + bytes(4) + constant(1) * 3
     with at_once(), pytest.raises(BitstreamError, match="middle of a field"):
         decode_segment(payload + bytes([65 | 0x80, 0]) + u16(ONE), HAND_HEADER, Limits())
 
@@ -425,7 +434,7 @@ def test_a_constant_network_needs_no_words() -> None:
     model = ModelSpec((StageSpec(2, 3, 100, False),), 8, 100)
     count = len(tensor_specs(model, 4, 2, 1))
     crc = zlib.crc32(b"\x03" * parameter_count(model, 4, 2, 1)).to_bytes(4, "little")
-    payload = b"\x00\x01" + model.to_bytes() + crc + constant(3) * count + b"\x00"
+    payload = b"\x00\x00\x01" + model.to_bytes() + crc + constant(3) * count + b"\x00"
     segment = decode_segment(payload, HAND_HEADER, Limits())
     assert sum(t.symbols.size for t in segment.tensors) == parameter_count(model, 4, 2, 1)
     with pytest.raises(UnsupportedError):

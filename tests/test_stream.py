@@ -331,7 +331,7 @@ def test_timestamps_of_many_frames_take_little_memory() -> None:
     chunks: Chunks = [
         (HEAD, head_bytes(frames=leb(frames), segments=leb(1))),
         (PTSD, ptsd(b"\x02" * frames)),
-        (SEGM, b"\x00" + leb(frames) + bytes([1, 0, 1, 1, 1, 1, 1, 1, 1])),
+        (SEGM, b"\x00\x00" + leb(frames) + bytes([1, 0, 1, 1, 1, 1, 1, 1, 1])),
     ]
     data = assemble(chunks)
     with little_memory(16 * frames):
@@ -610,11 +610,19 @@ def test_symbols_with_another_checksum_are_refused(index: int) -> None:
 # --- segments -----------------------------------------------------------------------------------
 
 
-def with_segments(count: int, frames: int, lengths: Sequence[int], indices: Sequence[int]) -> bytes:
+def with_segments(
+    count: int,
+    frames: int,
+    lengths: Sequence[int],
+    indices: Sequence[int],
+    firsts: Sequence[int] | None = None,
+) -> bytes:
     """A file that announces ``count`` segments and ``frames``, and holds segments as listed."""
+    firsts = [sum(lengths[:i]) for i in range(len(lengths))] if firsts is None else firsts
     model = bytes([1, 0, 1, 1, 1, 1, 1, 1, 1])
     head = head_bytes(frames=leb(frames), segments=leb(count))
-    segments = [leb(i) + leb(n) + model for i, n in zip(indices, lengths, strict=True)]
+    places = zip(indices, firsts, lengths, strict=True)
+    segments = [b"".join(map(leb, place)) + model for place in places]
     return assemble([(HEAD, head), *((SEGM, payload) for payload in segments)])
 
 
@@ -650,8 +658,14 @@ def test_segments_that_do_not_fit_head_are_refused(
         open_data(with_segments(count, frames, lengths, indices))
 
 
+@pytest.mark.parametrize("firsts", [(1, 2), (0, 1), (0, 3), (0, 0), (3, 0)])
+def test_segments_out_of_place_are_refused(firsts: Sequence[int]) -> None:
+    with pytest.raises(BitstreamError, match="frame"):
+        open_data(with_segments(2, 5, (2, 3), (0, 1), firsts))
+
+
 def test_a_network_of_another_architecture_is_unsupported_on_opening() -> None:
-    payload = b"\x00\x03\x02" + bytes(20)
+    payload = b"\x00\x00\x03\x02" + bytes(20)
     with pytest.raises(UnsupportedError, match="architecture 2"):
         open_data(with_payload(SEGM, payload, 0))
 

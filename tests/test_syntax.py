@@ -137,10 +137,10 @@ def test_head_fields_at_their_limits_are_read(
     ("changes", "complaint"),
     [
         ({"major": b"\x01", "minor": b"\x00"}, r"version 1\.0.*later"),
-        ({"major": b"\x01"}, r"version 1\.1"),
-        ({"major": b"\xff"}, r"version 255\.1"),
+        ({"major": b"\x01"}, r"version 1\.2"),
+        ({"major": b"\xff"}, r"version 255\.2"),
         ({"minor": b"\x00"}, r"version 0\.0"),
-        ({"minor": b"\x02"}, r"version 0\.2"),
+        ({"minor": b"\x03"}, r"version 0\.3"),
         ({"profile": b"\x01"}, "profile 1"),
     ],
 )

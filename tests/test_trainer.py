@@ -45,7 +45,7 @@ def coded(trained: TrainedNetwork) -> bytes:
     """The bytes of a segment that the network makes."""
     specs = tensor_specs(tiny_model(), WIDTH, HEIGHT, COUNT)
     tensors = tuple(quantize(spec, trained.tensors[spec.name]) for spec in specs)
-    return encode_segment(Segment(0, COUNT, tiny_model(), tensors))[0]
+    return encode_segment(Segment(0, 0, COUNT, tiny_model(), tensors))[0]
 
 
 # --- the schedule -------------------------------------------------------------------------------

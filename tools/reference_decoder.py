@@ -1,4 +1,4 @@
-"""A second decoder of the .hfsv bitstream, version 0.1, written from its specification alone.
+"""A second decoder of the .hfsv bitstream, version 0.2, written from its specification alone.
 
 It shares no code with the program and needs numpy only, so that the two check each other and the
 specification. It follows the sections of `bitstream_spec.md` in order and under the same names; it
@@ -214,8 +214,8 @@ def read_head(kind: int, payload: bytes) -> Header:
         raise InvalidFile("the first chunk is not HEAD")
     reader = Reader(payload, "HEAD")
     version = reader.u8(), reader.u8()
-    if version != (0, 1):
-        raise UnsupportedFile(f"the file is of version {version[0]}.{version[1]}, not 0.1")
+    if version != (0, 2):
+        raise UnsupportedFile(f"the file is of version {version[0]}.{version[1]}, not 0.2")
     if profile := reader.u8():
         raise UnsupportedFile(f"profile {profile} is unknown")
     reader.byte("flags", 0, 0)
@@ -276,7 +276,7 @@ class Segment:
 def read_segments(payloads: list[bytes], header: Header) -> Iterator[Segment]:
     budget, frames = MAX_FILE_PARAMETERS, 0
     for index, payload in enumerate(payloads):
-        segment = read_segment(payload, index, header, budget)
+        segment = read_segment(payload, index, frames, header, budget)
         budget -= sum(symbols.size for symbols in segment.symbols)
         frames += segment.frames
         yield segment
@@ -284,11 +284,12 @@ def read_segments(payloads: list[bytes], header: Header) -> Iterator[Segment]:
         raise InvalidFile("the frames of the segments do not sum to those of HEAD")
 
 
-def read_segment(payload: bytes, index: int, header: Header, budget: int) -> Segment:
-    """Parse one SEGM and decode its symbols, of which there may be `budget`."""
+def read_segment(payload: bytes, index: int, first: int, header: Header, budget: int) -> Segment:
+    """Parse one SEGM, which begins at frame `first`, and decode its up to `budget` symbols."""
     reader = Reader(payload, f"SEGM {index}")
     reader.whole("index", index, index)
-    frames = reader.whole("frames", 1, header.frames)
+    reader.whole("first frame", first, first)
+    frames = reader.whole("frames", 1, header.frames - first)
     model = read_model(reader)
     shapes = tensor_shapes(model, frames, header)
     check_limits(shapes, budget)

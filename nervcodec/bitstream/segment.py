@@ -14,14 +14,14 @@ import numpy.typing as npt
 
 from nervcodec.bitstream import entropy
 from nervcodec.bitstream.container import CRC_BYTES
-from nervcodec.bitstream.syntax import MAX_FRAMES, ModelSpec, StreamHeader
+from nervcodec.bitstream.syntax import ModelSpec, StreamHeader
 from nervcodec.bitstream.tensors import Limits, TensorSpec, check_limits, tensor_specs
 from nervcodec.bitstream.wire import ByteReader, varint
 from nervcodec.errors import BitstreamError
 
 PER_CHANNEL = 0x80
 MAX_SEGMENT_HEAD = 256
-"""Index, frames and model take less: at most 2 x 9, 3, 8 x 11, 19 and 8 bytes."""
+"""Place, frames and model take less: at most 3 x 9, 3, 8 x 11, 19 and 8 bytes."""
 
 MIN_SCALE_BITS = 87 << 7
 MAX_SCALE_BITS = 147 << 7
@@ -61,9 +61,15 @@ def scale_values(bits: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Segment:
-    """One segment: how many frames it has, its network, and the network's tensors in order."""
+    """One segment: its place, its network, and the network's tensors in order.
+
+    Attributes:
+        index: position among the segments.
+        first_frame: number of its first frame in the clip.
+    """
 
     index: int
+    first_frame: int
     frames: int
     model: ModelSpec
     tensors: tuple[QuantizedTensor, ...]
@@ -87,7 +93,8 @@ class SegmentSize:
 
 def encode_segment(segment: Segment) -> tuple[bytes, SegmentSize]:
     """The SEGM payload, and the share of its parts."""
-    head = varint(segment.index) + varint(segment.frames) + segment.model.to_bytes()
+    place = (segment.index, segment.first_frame, segment.frames)
+    head = b"".join(map(varint, place)) + segment.model.to_bytes()
     crc = segment.symbols_crc().to_bytes(CRC_BYTES, "little")
     headers, tables, parts = bytearray(head + crc), 0, []
     for tensor in segment.tensors:
@@ -107,15 +114,26 @@ def encode_segment(segment: Segment) -> tuple[bytes, SegmentSize]:
     return payload, SegmentSize(len(payload) - words.nbytes - tables, tables, words.nbytes)
 
 
-def read_segment_head(payload: bytes, header: StreamHeader) -> tuple[int, int, ModelSpec]:
-    """Index, frames and model of a SEGM payload, of which the beginning is enough."""
+@dataclass(frozen=True)
+class SegmentHead:
+    """The first fields of SEGM: the segment's place among segments and frames, its network."""
+
+    index: int
+    first_frame: int
+    frames: int
+    model: ModelSpec
+
+
+def read_segment_head(payload: bytes, header: StreamHeader) -> SegmentHead:
+    """The first fields of a SEGM payload, of which the beginning is enough."""
     return _read_head(ByteReader(payload, "SEGM"), header)
 
 
-def _read_head(reader: ByteReader, header: StreamHeader) -> tuple[int, int, ModelSpec]:
+def _read_head(reader: ByteReader, header: StreamHeader) -> SegmentHead:
     index = reader.bounded(0, header.segments - 1, "segment index")
-    frames = reader.bounded(1, min(header.frames, MAX_FRAMES), "frames of the segment")
-    return index, frames, ModelSpec.read(reader)
+    first = reader.bounded(0, header.frames - 1, "first frame of the segment")
+    frames = reader.bounded(1, header.frames - first, "frames of the segment")
+    return SegmentHead(index, first, frames, ModelSpec.read(reader))
 
 
 def decode_segment(payload: bytes, header: StreamHeader, limits: Limits) -> Segment:
@@ -125,10 +143,11 @@ def decode_segment(payload: bytes, header: StreamHeader, limits: Limits) -> Segm
         BitstreamError: on damage. UnsupportedError: if it asks for more than ``limits``.
     """
     reader = ByteReader(payload, "SEGM")
-    index, frames, model = _read_head(reader, header)
+    head = _read_head(reader, header)
+    model, frames = head.model, head.frames
     check_limits(model, header.width, header.height, frames, limits)
     crc = int.from_bytes(reader.take(CRC_BYTES), "little")
-    heads = [
+    tensor_heads = [
         _read_tensor_head(reader, spec)
         for spec in tensor_specs(model, header.width, header.height, frames)
     ]
@@ -136,12 +155,16 @@ def decode_segment(payload: bytes, header: StreamHeader, limits: Limits) -> Segm
     if 4 * count != reader.remaining:
         raise BitstreamError(f"SEGM: {count} words are announced, {reader.remaining} bytes left")
     words = np.frombuffer(reader.take(4 * count), dtype="<u4").astype(np.uint32)
-    parts = [(head.spec.size, head.table) for head in heads if head.table is not None]
+    parts = [(part.spec.size, part.table) for part in tensor_heads if part.table is not None]
     coded = iter(entropy.decode(words, parts))
-    tensors = tuple(head.tensor(next(coded) if head.table is not None else None) for head in heads)
-    segment = Segment(index, frames, model, tensors)
+    tensors = tuple(
+        part.tensor(next(coded) if part.table is not None else None) for part in tensor_heads
+    )
+    segment = Segment(head.index, head.first_frame, frames, model, tensors)
     if segment.symbols_crc() != crc:
-        raise BitstreamError(f"SEGM {index}: the decoded symbols do not have the checksum stated")
+        raise BitstreamError(
+            f"SEGM {head.index}: the decoded symbols do not have the checksum stated"
+        )
     return segment
 
 

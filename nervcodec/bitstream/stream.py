@@ -139,11 +139,15 @@ class StreamReader:
         first = 0
         for chunk in self.container.of_kind(ChunkType.SEGM):
             head = self.container.payload(chunk, MAX_SEGMENT_HEAD)
-            index, frames, model = read_segment_head(head, self.header)
-            if index != len(result):
-                raise BitstreamError(f"segment {index} stands where {len(result)} should")
-            result.append(SegmentInfo(chunk, first, frames, model))
-            first += frames
+            place = read_segment_head(head, self.header)
+            if place.index != len(result):
+                raise BitstreamError(f"segment {place.index} stands where {len(result)} should")
+            if place.first_frame != first:
+                raise BitstreamError(
+                    f"segment {place.index} begins at frame {place.first_frame}, not {first}"
+                )
+            result.append(SegmentInfo(chunk, first, place.frames, place.model))
+            first += place.frames
         if len(result) != self.header.segments or first != self.header.frames:
             raise BitstreamError(
                 f"HEAD announces {self.header.segments} segments and {self.header.frames} frames; "

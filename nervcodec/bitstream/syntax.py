@@ -14,7 +14,7 @@ from nervcodec.bitstream.wire import ByteReader, signed_varint, varint
 from nervcodec.errors import BitstreamError, UnsupportedError
 
 FORMAT_MAJOR = 0
-FORMAT_MINOR = 1
+FORMAT_MINOR = 2
 
 MAX_SIDE = 32768
 """As libavif's limit; FFmpeg's own is close to it."""
@@ -48,7 +48,7 @@ class Attention(IntEnum):
 
 
 class Architecture(IntEnum):
-    """Families of networks; (HFS-)HNeRV is the one that version 0.1 knows."""
+    """Families of networks; (HFS-)HNeRV is the one that this version knows."""
 
     HNERV = 1
 
