@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 from nervcodec.config import EncodeConfig, ModelConfig, TrainConfig
 from nervcodec.errors import (
     BitstreamError,
+    CheckpointError,
     HfsvError,
     InputVideoError,
+    InterruptedEncode,
     OutputError,
     OutputExistsError,
     TargetError,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BitstreamError",
+    "CheckpointError",
     "DecodeConfig",
     "DecodeReport",
     "EncodeConfig",
@@ -48,6 +51,7 @@ __all__ = [
     "HfsvError",
     "HfsvFile",
     "InputVideoError",
+    "InterruptedEncode",
     "ModelConfig",
     "OutputError",
     "OutputExistsError",

@@ -119,6 +119,8 @@ class EncodeConfig:
         device: ``auto``, ``cpu`` or a torch device such as ``cuda:1``.
         threads: CPU threads; None for all.
         overwrite: replace an existing output.
+        resume: go on from the checkpoint beside the output, if there is one.
+        checkpoint_seconds: how often the checkpoint is written; 0 for never.
     """
 
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -131,8 +133,16 @@ class EncodeConfig:
     device: str = "auto"
     threads: int | None = None
     overwrite: bool = False
+    resume: bool = False
+    checkpoint_seconds: float = 60.0
 
     def __post_init__(self) -> None:
+        _require(
+            0 <= self.checkpoint_seconds < math.inf,
+            "checkpoint-every",
+            self.checkpoint_seconds,
+            "must be 0 or more",
+        )
         for name, value in (
             ("frames", self.frames),
             ("keyint", self.keyint),

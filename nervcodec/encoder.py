@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -20,21 +20,43 @@ import torch
 
 from nervcodec.bitstream.segment import Segment, decode_segment, encode_segment
 from nervcodec.bitstream.stream import MAX_AUDIO_BYTES, AudioData, StreamReader, write_stream
-from nervcodec.bitstream.syntax import MAX_RATIONAL, ModelSpec, StreamHeader
+from nervcodec.bitstream.syntax import (
+    FORMAT_MAJOR,
+    FORMAT_MINOR,
+    MAX_RATIONAL,
+    ModelSpec,
+    StreamHeader,
+)
 from nervcodec.bitstream.tensors import Limits, check_limits, parameter_count, tensor_specs
 from nervcodec.config import EncodeConfig
-from nervcodec.errors import InputVideoError, TargetError, UnsupportedError
+from nervcodec.errors import (
+    InputVideoError,
+    InterruptedEncode,
+    TargetError,
+    UnsupportedError,
+)
 from nervcodec.files import atomic_output, check_output, file_digest
 from nervcodec.inference import Frames, FramesDigest, SegmentRenderer, select_device
 from nervcodec.metrics import FrameStatistics, bits_per_pixel
 from nervcodec.rate_control import default_params, design_model
 from nervcodec.reports import EncodeCallback, EncodeProgress, EncodeReport
 from nervcodec.segments import SegmentPlan, plan_segments, share_params
+from nervcodec.training.checkpoint import (
+    CheckpointKeeper,
+    TrainedSegment,
+    checkpoint_key,
+    checkpoint_path,
+)
 from nervcodec.training.quantization import quantize
 from nervcodec.training.trainer import Trainer, TrainProgress
 from nervcodec.version import __version__
 from nervcodec.video.passthrough import Passthrough, extract
 from nervcodec.video.reader import VideoReader
+
+Stop = Callable[[], bool]
+
+STOPPED_FRAMES = 16
+"""Frames of a segment that are measured when the encode was asked to stop."""
 
 HELD_BYTES = 2 << 30
 """Frames of a clip up to this size are kept from the first reading; others are read again."""
@@ -55,12 +77,11 @@ class _Clip:
 
 @dataclass(frozen=True)
 class _Coded:
-    """One finished segment and what its verification measured."""
+    """One segment as it goes into the file; ``digest`` is None where it was not asked for."""
 
     segment: Segment
-    digest: bytes
-    float_psnr: float
-    train_seconds: float
+    digest: bytes | None
+    trained: TrainedSegment
 
 
 def encode(
@@ -68,27 +89,38 @@ def encode(
     output: str | os.PathLike[str],
     config: EncodeConfig | None = None,
     progress: EncodeCallback | None = None,
+    stop: Stop | None = None,
 ) -> EncodeReport:
     """Encode a video file to ``output``.
+
+    While it works, a checkpoint lies beside the output. It is removed in the end, but not when
+    the encode was stopped or failed: ``config.resume`` goes on from it.
+
+    Args:
+        stop: asked often; once it says True the training ends, and what there is is written.
 
     Raises:
         HfsvError: no output is left then, and an existing one stays as it was.
     """
     config = config or EncodeConfig()
     source_path, output_path = Path(source), Path(output)
-    check_output(source_path, output_path, config.overwrite)
+    check_output(source_path, output_path, config.overwrite or config.resume)
     device = select_device(config.device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    with (
-        VideoReader(source, crop=config.crop, size=config.size, max_frames=config.frames) as reader,
-        atomic_output(output_path) as temporary,
-    ):
-        return _Encode(source_path, temporary, config, progress or _ignore, device, reader).run()
+    with VideoReader(
+        source, crop=config.crop, size=config.size, max_frames=config.frames
+    ) as reader:
+        work = _Encode(source_path, output_path, config, progress or _ignore, device, reader)
+        return work.run(stop or _never)
 
 
 def _ignore(progress: EncodeProgress) -> None:
     """The callback of callers that have none."""
+
+
+def _never() -> bool:
+    return False
 
 
 class _Encode:
@@ -106,29 +138,67 @@ class _Encode:
         self._source, self._output = source, output
         self._config, self._progress, self._device = config, progress, device
         self._reader = reader
+        self._source_digest = file_digest(source)
+        self._keeper = CheckpointKeeper(
+            checkpoint_path(output),
+            _key(self._source_digest, config),
+            config.checkpoint_seconds,
+            lambda text: self._say("resume", "", (text,)),
+        )
         self._statistics = FrameStatistics()
+        self._epochs = config.train.epochs
 
-    def run(self) -> EncodeReport:
+    def run(self, stop: Stop) -> EncodeReport:
         started = time.perf_counter()
-        self._progress(EncodeProgress("read", 1, 1, 0.0, description="reading the source"))
-        clip = self._scan()
+        self._open_checkpoint()
+        self._say("read", "reading the source")
+        clip = self._scan(stop)
         width, height, count = self._reader.out_width, self._reader.out_height, len(clip.pts)
         plan = plan_segments(count, width, height, self._config.keyint)
         models = self._design(plan)
-        audio = self._audio(clip)
+        audio = self._audio(clip.pts)
         self._announce(models, plan, audio)
-        coded = []
-        for index, frames in enumerate(self._segment_frames(clip, plan)):
-            coded.append(self._code_segment(frames, models[index], index, plan))
+        coded = self._code_segments(clip, models, plan, stop)
+        cut = len(coded) < len(plan.lengths)
+        interrupted = cut or any(part.digest is None for part in coded)
+        if cut:
+            plan = SegmentPlan(plan.lengths[: len(coded)])
+            audio = self._audio(clip.pts[: plan.frames], cut=True)
         duration = _common_step(clip.pts, self._reader)
-        self._write(self._header(plan, duration), clip.pts, coded, audio)
-        return self._report(coded, plan, audio, time.perf_counter() - started)
+        with atomic_output(self._output) as temporary:
+            self._write(temporary, self._header(plan, duration), clip.pts, coded, audio)
+            if interrupted:
+                self._keeper.interrupted(file_digest(temporary))
+            report = self._report(temporary, coded, plan, audio, interrupted, started)
+        if not interrupted:
+            self._keeper.remove()
+        return report
 
-    def _scan(self) -> _Clip:
+    def _say(self, stage: str, description: str, warnings: tuple[str, ...] = ()) -> None:
+        """A word of progress outside the training."""
+        self._progress(EncodeProgress(stage, 1, 1, 0.0, description=description, warnings=warnings))
+
+    def _open_checkpoint(self) -> None:
+        """Take over an earlier run's checkpoint, or say that it will be lost."""
+        path = self._keeper.path
+        if self._config.resume:
+            if self._keeper.resume():
+                self._say("resume", f"going on from {path}")
+            else:
+                self._say("resume", f"no checkpoint at {path}: starting from the beginning")
+            if not self._keeper.wrote(self._output):
+                check_output(self._source, self._output, self._config.overwrite)
+        elif path.exists() and self._config.checkpoint_seconds > 0:
+            text = f"{path} of an earlier encode will be replaced; --resume would go on from it"
+            self._say("resume", "", (text,))
+
+    def _scan(self, stop: Stop) -> _Clip:
         """Read the whole clip once: timestamps, and the frames unless they are too many."""
         pts: list[int] = []
         held: list[Frames] | None = []
         for frame in self._reader:
+            if stop():
+                raise InterruptedEncode("interrupted before the training; nothing was written")
             pts.append(frame.pts)
             if held is not None:
                 held.append(frame.rgb)
@@ -198,12 +268,44 @@ class _Encode:
         lines = (*self._reader.info.warnings, *self._reader.warnings, *dropped)
         return tuple(dict.fromkeys(lines))
 
-    def _code_segment(
-        self, frames: Frames, model: ModelSpec, index: int, plan: SegmentPlan
-    ) -> _Coded:
-        """Train, quantize, code, decode again and measure one segment."""
+    def _code_segments(
+        self, clip: _Clip, models: list[ModelSpec], plan: SegmentPlan, stop: Stop
+    ) -> list[_Coded]:
+        """All segments, or those that were reached when the encode was asked to stop."""
+        coded: list[_Coded] = []
+        unfinished = False
+        for index, frames in enumerate(self._segment_frames(clip, plan)):
+            trained = self._keeper.segment(index)
+            if trained is None:
+                if coded and (unfinished or stop()):
+                    break
+                trainer = Trainer(frames, models[index], self._config.train, self._device)
+                trained = self._train(trainer, frames, index, plan, models[index], stop)
+                unfinished = not trainer.finished
+                if unfinished and coded and trainer.epochs_done == 0:
+                    break
+                self._epochs = trainer.epochs_done
+            coded.append(self._verify(trained, frames, plan, stop))
+        return coded
+
+    def _train(
+        self,
+        trainer: Trainer,
+        frames: Frames,
+        index: int,
+        plan: SegmentPlan,
+        model: ModelSpec,
+        stop: Stop,
+    ) -> TrainedSegment:
+        """Train, quantize and code one segment, or go on with it."""
         width, height = self._reader.out_width, self._reader.out_height
         before, total = sum(plan.lengths[:index]), plan.frames
+        spent, started = self._keeper.seconds, time.perf_counter()
+        if self._keeper.state is not None:
+            trainer.restore(self._keeper.state)
+
+        def seconds() -> float:
+            return spent + time.perf_counter() - started
 
         def report(training: TrainProgress) -> None:
             share = training.step / training.steps * len(frames)
@@ -215,28 +317,46 @@ class _Encode:
                 )
             )
 
-        started = time.perf_counter()
-        trained = Trainer(frames, model, self._config.train, self._device).train(report)
-        seconds = time.perf_counter() - started
-        specs = tensor_specs(model, width, height, len(frames))
-        tensors = tuple(quantize(spec, trained.tensors[spec.name]) for spec in specs)
-        segment = Segment(index, sum(plan.lengths[:index]), len(frames), model, tensors)
-        return _Coded(segment, self._verify(segment, frames, plan), trained.psnr, seconds)
+        def proceed() -> bool:
+            stopping = stop()
+            self._keeper.keep(trainer.state, seconds(), now=stopping)
+            return not stopping
 
-    def _verify(self, segment: Segment, frames: Frames, plan: SegmentPlan) -> bytes:
-        """Decode what was coded, in float64, measure it, and return the frames' digest."""
+        network = trainer.train(report, proceed)
+        specs = tensor_specs(model, width, height, len(frames))
+        tensors = tuple(quantize(spec, network.tensors[spec.name]) for spec in specs)
+        segment = Segment(index, before, len(frames), model, tensors)
+        trained = TrainedSegment(encode_segment(segment)[0], network.psnr, seconds())
+        if trainer.finished:
+            self._keeper.add(trained)
+        return trained
+
+    def _verify(
+        self, trained: TrainedSegment, frames: Frames, plan: SegmentPlan, stop: Stop
+    ) -> _Coded:
+        """Decode what was coded, measure it in float64, and return its digest.
+
+        Who asked to stop does not want to wait: a few frames are measured then, and there is no
+        digest.
+        """
         header = self._header(plan, 1)
-        decoded = decode_segment(encode_segment(segment)[0], header, Limits())
+        segment = decode_segment(trained.payload, header, Limits())
+        count, stopping = len(frames), stop()
+        renderer = SegmentRenderer(
+            segment, header.width, header.height, reference=not stopping, device=self._device
+        )
+        numbers = range(0, count, -(-count // STOPPED_FRAMES)) if stopping else range(count)
         digest = FramesDigest()
-        renderer = SegmentRenderer(decoded, header.width, header.height, reference=True)
         done = sum(plan.lengths[: segment.index + 1]) / plan.frames
-        for number, frame in enumerate(renderer.frames(range(len(frames)))):
-            text = f"verifying by decoding, frame {number + 1}/{len(frames)}"
-            place = (segment.index + 1, len(plan.lengths))
-            self._progress(EncodeProgress("verify", *place, done, description=text))
+        for number, frame in zip(numbers, renderer.frames(numbers), strict=True):
             digest.add(frame)
             self._statistics.add(frames[number], frame)
-        return digest.digest()
+            text = f"verifying by decoding, frame {number + 1}/{count}"
+            place = (segment.index + 1, len(plan.lengths))
+            self._progress(EncodeProgress("verify", *place, done, description=text))
+            if not stopping and number + 1 < count and stop():
+                return _Coded(segment, None, trained)
+        return _Coded(segment, None if stopping else digest.digest(), trained)
 
     def _header(self, plan: SegmentPlan, duration: int) -> StreamHeader:
         info = self._reader.info
@@ -256,13 +376,14 @@ class _Encode:
             rotation=info.rotation,
         )
 
-    def _audio(self, clip: _Clip) -> Passthrough | None:
+    def _audio(self, pts: list[int], cut: bool = False) -> Passthrough | None:
+        """The audio to pass through, up to the end of the last frame where frames were left out."""
         if not self._config.audio or not self._reader.info.has_audio:
             return None
         end = None
-        if self._config.frames is not None:
-            step = _common_step(clip.pts, self._reader)
-            end = Fraction(clip.pts[-1] + step) * self._reader.info.time_base
+        if cut or self._config.frames is not None:
+            step = _common_step(pts, self._reader)
+            end = Fraction(pts[-1] + step) * self._reader.info.time_base
         audio = extract(self._source, end=end)
         if audio is not None and len(audio.data) > MAX_AUDIO_BYTES:
             raise InputVideoError(
@@ -272,19 +393,24 @@ class _Encode:
         return audio
 
     def _write(
-        self, header: StreamHeader, pts: list[int], coded: list[_Coded], audio: Passthrough | None
+        self,
+        path: Path,
+        header: StreamHeader,
+        pts: list[int],
+        coded: list[_Coded],
+        audio: Passthrough | None,
     ) -> None:
-        data = None if audio is None else AudioData(audio.container, audio.data)
-        with self._output.open("wb") as stream:
+        digests = [c.digest for c in coded if c.digest is not None]
+        with path.open("wb") as stream:
             write_stream(
                 stream,
                 header,
-                pts,
+                pts[: header.frames],
                 header.frame_duration,
                 [c.segment for c in coded],
-                [c.digest for c in coded],
+                digests if len(digests) == len(coded) else None,
                 self._meta(audio),
-                data,
+                None if audio is None else AudioData(audio.container, audio.data),
             )
 
     def _meta(self, audio: Passthrough | None) -> dict[str, Any]:
@@ -292,8 +418,8 @@ class _Encode:
         train = self._config.train
         meta: dict[str, Any] = {
             "tool": f"nervcodec {__version__}",
-            "source": file_digest(self._source),
-            "epochs": train.epochs,
+            "source": self._source_digest,
+            "epochs": self._epochs,
             "seed": train.seed,
         }
         if audio is not None:
@@ -306,9 +432,15 @@ class _Encode:
         return meta
 
     def _report(
-        self, coded: list[_Coded], plan: SegmentPlan, audio: Passthrough | None, seconds: float
+        self,
+        path: Path,
+        coded: list[_Coded],
+        plan: SegmentPlan,
+        audio: Passthrough | None,
+        interrupted: bool,
+        started: float,
     ) -> EncodeReport:
-        with self._output.open("rb") as stream:
+        with path.open("rb") as stream:
             reader = StreamReader(stream, Limits())
             for index, part in enumerate(coded):
                 assert reader.segment(index).symbols_crc() == part.segment.symbols_crc()
@@ -317,7 +449,8 @@ class _Encode:
             parameter_count(c.segment.model, header.width, header.height, n)
             for c, n in zip(coded, lengths, strict=True)
         )
-        float_psnr = sum(c.float_psnr * n for c, n in zip(coded, lengths, strict=True))
+        floats = [c.trained.float_psnr for c in coded]
+        known = [psnr for psnr in floats if psnr is not None]
         own_bytes = reader.file_bytes - reader.audio_bytes
         return EncodeReport(
             file_bytes=reader.file_bytes,
@@ -329,12 +462,30 @@ class _Encode:
             params=params,
             psnr=self._statistics.psnr,
             ms_ssim=self._statistics.ms_ssim,
-            float_psnr=float_psnr / plan.frames,
-            train_seconds=sum(c.train_seconds for c in coded),
-            seconds=seconds,
+            measured_frames=self._statistics.frames,
+            float_psnr=float(np.average(known, weights=lengths)) if known == floats else None,
+            train_seconds=sum(c.trained.seconds for c in coded),
+            seconds=time.perf_counter() - started,
             audio_streams=audio.streams if audio else (),
             warnings=self._warnings(audio),
+            interrupted=interrupted,
         )
+
+
+def _key(source_digest: str, config: EncodeConfig) -> str:
+    """What a checkpoint must agree in to be gone on from.
+
+    Device and threads are left out: elsewhere the training goes on too, though not bit by bit as
+    it would have.
+    """
+    return checkpoint_key(
+        version=__version__,
+        format=[FORMAT_MAJOR, FORMAT_MINOR],
+        source=source_digest,
+        train=asdict(config.train),
+        model=asdict(config.model),
+        frames=[config.crop, config.size, config.frames, config.keyint],
+    )
 
 
 def _common_step(pts: list[int], reader: VideoReader) -> int:

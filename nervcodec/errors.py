@@ -41,6 +41,16 @@ class TargetError(HfsvError):
     exit_code = 5
 
 
+class CheckpointError(HfsvError):
+    """A checkpoint is damaged, or belongs to another source or other settings."""
+
+
+class InterruptedEncode(HfsvError):
+    """An encode was asked to stop before it had anything to write."""
+
+    exit_code = 130
+
+
 class OutputExistsError(HfsvError):
     """The output exists and overwriting was not asked for."""
 

@@ -16,13 +16,14 @@ class EncodeProgress:
     """What the progress callback is told.
 
     Attributes:
-        stage: ``read``, ``plan``, ``train`` or ``verify``.
+        stage: ``read``, ``plan``, ``resume``, ``train`` or ``verify``.
         segment, segments: 1-based number of the segment at work, and their count.
         done: share of the whole encode's work that is done, 0..1.
         eta: seconds left of the whole training; None outside it.
         training: the state of the training; None outside it.
         description: what is being done or was planned, for a person; empty while training.
-        estimated_bytes, warnings: of the networks and the source, once the encode is planned.
+        estimated_bytes: of the networks, once the encode is planned.
+        warnings: what came up since the last call.
     """
 
     stage: str
@@ -48,10 +49,14 @@ class EncodeReport:
         bits_per_pixel: of the file without audio.
         params: decoder parameters and embedding values.
         psnr, ms_ssim: of the decoded file against the coded source frames, RGB, mean over
-            frames; MS-SSIM is None for frames too small for it.
-        float_psnr: of the networks before quantization.
+            ``measured_frames``, which are all unless the encode was stopped; MS-SSIM is None for
+            frames too small for it.
+        float_psnr: of the networks before quantization; None if one was stopped.
         train_seconds, seconds: of the training, and of everything.
         warnings: what the file does not keep of the source.
+        interrupted: the encode was asked to stop. The file then has the frames of the segments
+            that were reached, the last of them from weights whose training may be cut short, and
+            HASH may be missing; a checkpoint lies beside it.
     """
 
     file_bytes: int
@@ -63,8 +68,10 @@ class EncodeReport:
     params: int
     psnr: float
     ms_ssim: float | None
-    float_psnr: float
+    measured_frames: int
+    float_psnr: float | None
     train_seconds: float
     seconds: float
     audio_streams: tuple[str, ...]
     warnings: tuple[str, ...]
+    interrupted: bool

@@ -144,32 +144,125 @@ def test_existing_output_survives_a_failed_encode(files, tmp_path):
     assert list(tmp_path.iterdir()) == [output]
 
 
+def start_hfsv(*arguments: object) -> subprocess.Popen[str]:
+    """``hfsv`` as a process of its own, with SIGINT ignored as for a shell's background job."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-c", "from nervcodec.cli.main import main; main()"]
+            + [str(argument) for argument in arguments],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def wait_for(process: subprocess.Popen[str], start: str) -> None:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith(start):
+            return
+    pytest.fail(f"no line starts with {start!r}")
+
+
+ENDLESS = ("--params", "9000", "--epochs", "100000", "--threads", "1")
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_training_leaves_nothing(files, tmp_path, number, code):
-    command = [
-        sys.executable,
-        "-c",
-        "from nervcodec.cli.main import main; main()",
-        "encode",
-        str(files / "in.mp4"),
-        str(tmp_path / "out.hfsv"),
-        "--params",
-        "9000",
-        "--epochs",
-        "100000",
-    ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith("epoch"):
-                break
-        assert list(tmp_path.iterdir())  # the temporary file is there while it works
+def test_first_signal_writes_what_there_is(files, tmp_path, number, code):
+    output = tmp_path / "out.hfsv"
+    with start_hfsv("encode", files / "in.mp4", output, *ENDLESS) as process:
+        wait_for(process, "epoch")
         process.send_signal(number)
         rest = process.stderr.read()
         assert process.wait(30) == code
-    assert "nothing was written" in rest
+    assert "stopping" in rest
+    assert f"interrupted: {output} was written" in rest
+    assert "--resume" in rest
+    assert "Traceback" not in rest
+    assert sorted(tmp_path.iterdir()) == [output, tmp_path / "out.hfsv.checkpoint"]
+    assert run("verify", "-q", output) == 0
+    assert run("decode", "-q", output, tmp_path / "out.mp4") == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_second_signal_leaves_at_once(files, tmp_path, number, code):
+    """The first comes while the source is read, and is not seen before the second."""
+    script = (
+        "import sys, time, nervcodec.encoder as e\n"
+        "e._Encode._scan = lambda self, stop: (print('reading', file=sys.stderr, flush=True),"
+        " time.sleep(60))\n"
+        "from nervcodec.cli.main import main; main()"
+    )
+    arguments = ["encode", str(files / "in.mp4"), str(tmp_path / "out.hfsv"), *ENDLESS]
+    command = [sys.executable, "-c", script, *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(process, "reading\n")
+        process.send_signal(number)
+        wait_for(process, "hfsv: stopping")
+        process.send_signal(number)
+        rest = process.stderr.read()
+        assert process.wait(30) == code
+    assert "no output was written" in rest
     assert "Traceback" not in rest
     assert not list(tmp_path.iterdir())
+
+
+def test_signal_before_the_training_writes_nothing(files, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("nervcodec.cli.signals.StopRequest.requested", lambda self: True)
+    assert run("encode", files / "in.mp4", tmp_path / "out.hfsv", *ENDLESS) == 130
+    assert "nothing was written" in capfd.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_decode_is_interrupted_without_debris(files, tmp_path):
+    script = (
+        "import sys, time, nervcodec.decoder as d\n"
+        "d.VideoWriter.write = lambda *a: (print('writing', file=sys.stderr, flush=True),"
+        " time.sleep(60))\n"
+        "from nervcodec.cli.main import main; main()"
+    )
+    command = [sys.executable, "-c", script, "decode", files / "good.hfsv", tmp_path / "out.mp4"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(process, "writing")
+        assert list(tmp_path.iterdir())  # the temporary file is there while it works
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        assert process.wait(30) == 130
+    assert "no output was written" in rest
+    assert not list(tmp_path.iterdir())
+
+
+def test_resume_by_the_command_line(files, tmp_path, capfd):
+    quick = ("--params", "9000", "--epochs", "3", "--threads", "1")
+    whole, output = tmp_path / "whole.hfsv", tmp_path / "out.hfsv"
+    assert run("encode", files / "in.mp4", whole, *quick) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        steps = iter(range(1000))
+        # Asked once for each of four frames read, then after each step.
+        patch.setattr("nervcodec.cli.signals.StopRequest.requested", lambda self: next(steps) >= 10)
+        assert run("encode", files / "in.mp4", output, *quick) == 130
+    assert output.read_bytes() != whole.read_bytes()
+    capfd.readouterr()
+    assert run("encode", files / "in.mp4", output, *quick, "--resume") == 0
+    err = capfd.readouterr().err
+    assert "going on from" in err
+    assert "epoch 1/3" not in err
+    assert output.read_bytes() == whole.read_bytes()
+    assert sorted(tmp_path.iterdir()) == [output, whole]
+
+
+def test_resume_of_other_settings_is_refused(files, tmp_path, capfd):
+    output = tmp_path / "out.hfsv"
+    with start_hfsv("encode", files / "in.mp4", output, *ENDLESS) as process:
+        wait_for(process, "epoch")
+        process.send_signal(signal.SIGINT)
+        process.stderr.read()
+    before = listing(tmp_path)
+    assert run("encode", files / "in.mp4", output, *TINY, "--resume") == 1
+    assert "other settings" in capfd.readouterr().err
+    assert listing(tmp_path) == before
 
 
 def test_progress_lines_tell_the_state(files, tmp_path, capfd):

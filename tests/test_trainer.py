@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from nervcodec.bitstream.segment import Segment, encode_segment
 from nervcodec.bitstream.syntax import Attention, ModelSpec
 from nervcodec.bitstream.tensors import tensor_specs
 from nervcodec.config import TrainConfig
+from nervcodec.errors import CheckpointError
 from nervcodec.models.hnerv import HnervDecoder
 from nervcodec.training import trainer
+from nervcodec.training.checkpoint import TrainerState
 from nervcodec.training.quantization import quantize
 from nervcodec.training.trainer import TrainedNetwork, Trainer, TrainProgress, learning_rate
 
@@ -205,3 +208,129 @@ def test_an_error_of_the_callback_ends_the_training() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         train(stop)
+
+
+# --- stopping and going on ----------------------------------------------------------------------
+
+
+def make_trainer(batch: int = 2, **config: Any) -> Trainer:
+    settings = {"epochs": 3, "batch": batch} | config
+    return Trainer(clip(), tiny_model(), TrainConfig(**settings), CPU)
+
+
+def stopped_at(step: int, batch: int = 2) -> tuple[Trainer, TrainerState, TrainedNetwork]:
+    """A trainer stopped after ``step`` steps, its state then, and the network it returned."""
+    states: list[TrainerState] = []
+    halted = make_trainer(batch)
+
+    def proceed() -> bool:
+        states.append(halted.state())
+        return halted.step < step
+
+    network = halted.train(proceed=proceed)
+    assert len(states) == step == halted.step
+    return halted, states[-1], network
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_a_restored_training_ends_bit_by_bit_the_same(batch: int) -> None:
+    whole = coded(make_trainer(batch).train())
+    steps = 3 * -(-COUNT // batch)
+    for step in sorted({1, 2, steps // 3, steps // 2, steps - 1, steps}):
+        _, state, _ = stopped_at(step, batch)
+        second = make_trainer(batch)
+        second.restore(state)
+        assert same_state(second.state(), state)
+        assert coded(second.train()) == whole, step
+
+
+def same_state(first: TrainerState, second: TrainerState) -> bool:
+    return (first.step, first.shuffler) == (second.step, second.shuffler) and all(
+        np.array_equal(values, second.tensors[name]) for name, values in first.tensors.items()
+    )
+
+
+def test_a_state_does_not_change_while_the_training_goes_on() -> None:
+    halted, state, _ = stopped_at(4)
+    kept = {name: values.copy() for name, values in state.tensors.items()}
+    halted.train()
+    assert all(np.array_equal(kept[name], values) for name, values in state.tensors.items())
+
+
+def test_a_stopped_training_returns_averaged_weights() -> None:
+    _, state, network = stopped_at(7, batch=1)
+    assert network.psnr is None
+    for name, values in network.tensors.items():
+        if name != "embedding":
+            np.testing.assert_array_equal(values, state.tensors[f"average.decoder.{name}"])
+            assert not np.array_equal(values, state.tensors[f"weight.decoder.{name}"])
+
+
+def test_the_averages_follow_the_weights() -> None:
+    """With one step an epoch the lag is one step: the average is the weights themselves."""
+    _, state, _ = stopped_at(3, batch=5)
+    name = "decoder.head.weight"
+    np.testing.assert_array_equal(state.tensors[f"average.{name}"], state.tensors[f"weight.{name}"])
+
+
+def test_averaged_weights_are_better_in_the_middle_of_a_schedule() -> None:
+    def psnr_of(kind: str, state: TrainerState) -> float:
+        probe = make_trainer(batch=1, epochs=60)
+        final = {
+            name: values if not name.startswith("weight.") else state.tensors[kind + name[6:]]
+            for name, values in state.tensors.items()
+        }
+        probe.restore(replace(state, step=300, tensors=final))
+        psnr = probe.train().psnr
+        assert psnr is not None
+        return psnr
+
+    halted = make_trainer(batch=1, epochs=60)
+    states: list[TrainerState] = []
+
+    def proceed() -> bool:
+        if halted.step % 5 == 0 and halted.step >= 40:
+            states.append(halted.state())
+        return halted.step < 80
+
+    halted.train(proceed=proceed)
+    gains = [psnr_of("average", state) - psnr_of("weight", state) for state in states]
+    assert np.mean(gains) > 0
+
+
+@pytest.mark.parametrize("step", [0, -1, 10])
+def test_a_state_of_an_impossible_step_is_refused(step: int) -> None:
+    _, state, _ = stopped_at(2)
+    with pytest.raises(CheckpointError, match="step"):
+        make_trainer().restore(replace(state, step=step))
+
+
+def test_a_state_of_another_network_is_refused() -> None:
+    _, state, _ = stopped_at(2)
+    for kind in ("weight", "average", "exp_avg", "exp_avg_sq"):
+        name = f"{kind}.decoder.head.bias"
+        for tensors in (
+            {key: values for key, values in state.tensors.items() if key != name},
+            state.tensors | {name: np.zeros(4, dtype=np.float32)},
+        ):
+            with pytest.raises(CheckpointError, match=r"head\.bias"):
+                make_trainer().restore(replace(state, tensors=tensors))
+
+
+@pytest.mark.parametrize("shuffler", [b"", bytes(10), bytes(6000)])
+def test_a_damaged_generator_is_refused(shuffler: bytes) -> None:
+    _, state, _ = stopped_at(2)
+    with pytest.raises(CheckpointError, match="generator"):
+        make_trainer().restore(replace(state, shuffler=shuffler))
+
+
+def test_resumed_steps_are_left_out_of_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, state, _ = stopped_at(8)
+    second = make_trainer()
+    second.restore(state)
+    clock = iter(range(0, 10_000, 10))
+    monkeypatch.setattr(trainer.time, "perf_counter", lambda: float(next(clock)))
+    told: list[TrainProgress] = []
+    second.train(told.append)
+    assert [state.step for state in told] == [9]
+    assert told[0].seconds_per_step == 10.0

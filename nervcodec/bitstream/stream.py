@@ -81,7 +81,7 @@ def write_stream(
     pts: Sequence[int],
     last_duration: int,
     segments: Sequence[Segment],
-    digests: Sequence[bytes],
+    digests: Sequence[bytes] | None,
     meta: dict[str, Any],
     audio: AudioData | None,
 ) -> int:
@@ -95,7 +95,8 @@ def write_stream(
     writer.chunk(ChunkType.META, encode_meta(meta))
     for segment in segments:
         writer.chunk(ChunkType.SEGM, encode_segment(segment)[0])
-    writer.chunk(ChunkType.HASH, b"".join(digests))
+    if digests is not None:
+        writer.chunk(ChunkType.HASH, b"".join(digests))
     if audio is not None:
         writer.chunk(ChunkType.AUDI, encode_audio(audio))
     return writer.finish()

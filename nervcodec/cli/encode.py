@@ -19,6 +19,7 @@ from nervcodec.cli.common import (
     say,
 )
 from nervcodec.cli.progress import Progress, emit
+from nervcodec.cli.signals import INTERRUPTED, StopRequest
 from nervcodec.config import (
     ARCHITECTURES,
     DEFAULT_PRESET,
@@ -30,6 +31,7 @@ from nervcodec.config import (
     parse_count,
     parse_size,
 )
+from nervcodec.errors import InterruptedEncode
 
 if TYPE_CHECKING:
     from nervcodec.reports import EncodeReport
@@ -120,6 +122,20 @@ ATTENTIONS = {attention.name.lower(): attention for attention in Attention}
     help="m of the HFS loss.  [default: 17 x shorter side / 640]",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on from OUT.checkpoint, if it is there; source and settings must be the same.",
+)
+@click.option(
+    "--checkpoint-every",
+    "checkpoint_seconds",
+    type=float,
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often OUT.checkpoint is written; 0 for never.",
+)
 @output_options
 def encode_command(
     paths: tuple[Path, ...],
@@ -129,11 +145,14 @@ def encode_command(
     quiet: bool,
     as_json: bool,
     **options: Any,
-) -> None:
+) -> int:
     """Encode the video IN to the .hfsv file OUT.
 
     A network is trained to reproduce the frames; that takes minutes to hours. The size of the
     file follows from --params and is told at once.
+
+    Ctrl-C stops the training and writes the file from the weights so far (exit code 130); once
+    more leaves at once. Either way --resume goes on later.
 
     \b
     Examples:
@@ -141,17 +160,31 @@ def encode_command(
       hfsv encode in.mp4 out.hfsv --params 60k --preset fast
       hfsv encode in.mp4 out.hfsv --crop 1280x640 --size 320x160
       hfsv encode in.mp4 out.hfsv --arch hnerv --epochs 300
+      hfsv encode in.mp4 out.hfsv --resume
     """
     source, output = resolve_paths(paths, input_path, output_path)
-    config = _config(may_overwrite(output, overwrite), options)
+    overwrite = overwrite if options["resume"] else may_overwrite(output, overwrite)
+    config = _config(overwrite, options)
     from nervcodec.encoder import encode
 
-    with Progress(quiet, as_json) as progress:
-        report = encode(source, output, config, progress.encoding)
+    with StopRequest() as stop:
+        try:
+            with Progress(quiet, as_json) as progress:
+                report = encode(source, output, config, progress.encoding, stop.requested)
+        except InterruptedEncode as exc:
+            say(f"hfsv: {exc}")
+            return stop.exit_code or exc.exit_code
     if as_json:
         emit("result", **asdict(report))
     elif not quiet:
         _tell(report)
+    if not report.interrupted:
+        return 0
+    say(
+        f"hfsv: interrupted: {output} was written from the weights so far "
+        f"({report.frames} frames); --resume goes on with the training"
+    )
+    return stop.exit_code or INTERRUPTED
 
 
 def _config(overwrite: bool, options: dict[str, Any]) -> EncodeConfig:
@@ -187,6 +220,8 @@ def _config(overwrite: bool, options: dict[str, Any]) -> EncodeConfig:
         device=options["device"],
         threads=options["threads"],
         overwrite=overwrite,
+        resume=options["resume"],
+        checkpoint_seconds=options["checkpoint_seconds"],
     )
 
 
@@ -195,5 +230,10 @@ def _tell(report: EncodeReport) -> None:
     audio = f", of which audio {kilobytes(report.audio_bytes)}" if report.audio_bytes else ""
     say(f"{report.frames} frames {report.width}x{report.height}, {report.params:,} parameters")
     say(f"{kilobytes(report.file_bytes)}{audio}  {report.bits_per_pixel:.4f} bpp")
-    say(f"PSNR {report.psnr:.2f} dB (float network {report.float_psnr:.2f}){similarity}")
+    kind = (
+        f"of {report.measured_frames} frames"
+        if report.float_psnr is None
+        else f"float network {report.float_psnr:.2f}"
+    )
+    say(f"PSNR {report.psnr:.2f} dB ({kind}){similarity}")
     say(f"encoded in {clock(report.seconds)} (training {clock(report.train_seconds)})")

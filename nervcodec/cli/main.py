@@ -8,7 +8,6 @@ import sys
 import tomllib
 import traceback
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
@@ -17,22 +16,16 @@ from nervcodec.cli.common import say
 from nervcodec.cli.decode import decode_command
 from nervcodec.cli.encode import encode_command
 from nervcodec.cli.info import info_command
+from nervcodec.cli.signals import INTERRUPTED, TERMINATED, Terminated, on_terminate
 from nervcodec.cli.verify import verify_command
 from nervcodec.errors import HfsvError, UsageError
 from nervcodec.version import __version__
-
-INTERRUPTED = 130
-TERMINATED = 143
 
 CONTEXT = {
     "help_option_names": ["-h", "--help"],
     "auto_envvar_prefix": "HFSV",
     "max_content_width": 100,
 }
-
-
-class _Terminated(BaseException):
-    """SIGTERM arrived; raised so that temporary files are removed on the way out."""
 
 
 @click.group(context_settings=CONTEXT)
@@ -100,12 +93,10 @@ def _option_names(command: click.Command) -> dict[str, str]:
 
 def main() -> None:
     """Run the command line; every outcome ends in one of the documented exit codes."""
-    signal.signal(signal.SIGTERM, _on_terminate)
+    # A shell starts background jobs with SIGINT ignored; who sends one means it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, on_terminate)
     sys.exit(_run())
-
-
-def _on_terminate(number: int, frame: FrameType | None) -> None:
-    raise _Terminated
 
 
 def _run() -> int:
@@ -118,10 +109,10 @@ def _run() -> int:
         exc.show()
         return exc.exit_code
     except (KeyboardInterrupt, click.Abort):
-        say("\nhfsv: interrupted; nothing was written")
+        say("\nhfsv: interrupted; no output was written")
         return INTERRUPTED
-    except _Terminated:
-        say("hfsv: terminated; nothing was written")
+    except Terminated:
+        say("hfsv: terminated; no output was written")
         return TERMINATED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

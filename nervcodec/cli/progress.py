@@ -59,10 +59,12 @@ class Progress:
         last = event.training is not None and event.training.step == event.training.steps
         if self._json:
             self._emit_json(event, last)
-        elif event.training is None:
-            for warning in event.warnings:
-                self._note(f"hfsv: warning: {warning}")
-            self._line(_stage_text(event), force=event.stage != "verify")
+            return
+        for warning in event.warnings:
+            self._note(f"hfsv: warning: {warning}")
+        if event.training is None:
+            if event.description:
+                self._line(_stage_text(event), force=event.stage != "verify")
         else:
             self._line(_training_text(event), force=last)
 
@@ -82,7 +84,7 @@ class Progress:
         return True
 
     def _emit_json(self, event: EncodeProgress, force: bool) -> None:
-        if not (force or event.stage in ("read", "plan") or self._due(JSON_INTERVAL)):
+        if not (force or event.stage in ("read", "plan", "resume") or self._due(JSON_INTERVAL)):
             return
         training = asdict(event.training) if event.training is not None else {}
         emit(
@@ -95,6 +97,8 @@ class Progress:
                 "segments": event.segments,
                 "eta": event.eta,
                 "estimated_bytes": event.estimated_bytes,
+                "description": event.description,
+                "warnings": event.warnings,
             },
         )
 
