@@ -49,6 +49,9 @@ def atomic_output(output: Path) -> Iterator[Path]:
         _publish(temporary, output)
     except BrokenPipeError:
         raise  # of the progress display, not of the output
+    except OutputError as exc:
+        text = str(exc).replace(str(temporary), str(output))
+        raise OutputError(text.replace(temporary.name, str(output))) from exc
     except OSError as exc:
         raise OutputError(f"{output}: cannot be written ({exc.strerror or exc})") from exc
     finally:
