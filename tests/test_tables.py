@@ -172,6 +172,6 @@ def test_the_version_is_that_of_the_spec() -> None:
     title = re.search(r"bitstream, version (\d+)\.(\d+)", SPEC)
     assert title is not None
     assert tuple(map(int, title.groups())) == (syntax.FORMAT_MAJOR, syntax.FORMAT_MINOR)
-    latest = re.search(r"\*\*(\d+\.\d+)\*\*", SPEC.split("## 12. ")[1])
+    latest = re.search(r"\*\*(\d+\.\d+)\*\*", SPEC.split("## 13. ")[1])
     assert latest is not None
     assert latest.group(1) == f"{syntax.FORMAT_MAJOR}.{syntax.FORMAT_MINOR}"

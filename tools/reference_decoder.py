@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import json
 import math
+import re
 import struct
 import sys
 import zlib
@@ -710,11 +711,17 @@ META_TYPES = {"tool": str, "source": str, "title": str, "epochs": int, "seed": i
 
 
 def is_known(key: str, value: object) -> bool:
-    """Whether section 7 has this key with a value of this type."""
-    if not isinstance(value, list):
-        return type(value) is META_TYPES.get(key)
-    kinds = [type(item) for item in value]
-    return (key == "crop" and kinds == [int, int]) or (key == "audio" and set(kinds) <= {str})
+    """Whether section 7 has this key with such a value."""
+    if isinstance(value, list):
+        kinds = [type(item) for item in value]
+        if key == "crop":
+            return kinds == [int, int] and min(value) >= 1
+        return key == "audio" and set(kinds) <= {str}
+    if type(value) is not META_TYPES.get(key):
+        return False
+    if isinstance(value, int):
+        return value >= 0
+    return key != "source" or re.fullmatch("[0-9a-f]{32}", str(value)) is not None
 
 
 def read_meta(payload: bytes) -> dict[str, object]:

@@ -196,7 +196,7 @@ class Trainer:
         """A copy of everything that the rest of the training depends on."""
         between = self._step_number % self._epoch_steps == 0
         shuffler = self._generator.get_state() if between else self._epoch_start
-        tensors = {f"weight.{name}": p for name, p in self._weights.items()}
+        tensors: dict[str, Tensor] = {f"weight.{name}": p for name, p in self._weights.items()}
         tensors |= {f"average.{name}": p for name, p in self._averages.items()}
         for name, parameter in self._weights.items():
             for moment in MOMENTS:
