@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from nervcodec.bitstream.tensors import Limits
 from nervcodec.config import EncodeConfig, ModelConfig, TrainConfig
 from nervcodec.errors import (
     BitstreamError,
@@ -23,6 +24,7 @@ from nervcodec.errors import (
     HfsvError,
     InputVideoError,
     InterruptedEncode,
+    LimitError,
     OutputError,
     OutputExistsError,
     TargetError,
@@ -37,11 +39,12 @@ if TYPE_CHECKING:
     from nervcodec.encoder import encode
     from nervcodec.info import FileInfo, probe
     from nervcodec.reports import EncodeProgress, EncodeReport
-    from nervcodec.verification import VerifyReport, verify
+    from nervcodec.verification import DamageReport, VerifyReport, examine, verify
 
 __all__ = [
     "BitstreamError",
     "CheckpointError",
+    "DamageReport",
     "DecodeConfig",
     "DecodeReport",
     "EncodeConfig",
@@ -52,6 +55,8 @@ __all__ = [
     "HfsvFile",
     "InputVideoError",
     "InterruptedEncode",
+    "LimitError",
+    "Limits",
     "ModelConfig",
     "OutputError",
     "OutputExistsError",
@@ -63,6 +68,7 @@ __all__ = [
     "__version__",
     "decode",
     "encode",
+    "examine",
     "open",
     "probe",
     "verify",
@@ -72,7 +78,9 @@ _LAZY = {
     "DecodeConfig": ("nervcodec.decoder", "DecodeConfig"),
     "DecodeReport": ("nervcodec.decoder", "DecodeReport"),
     "HfsvFile": ("nervcodec.decoder", "HfsvFile"),
+    "DamageReport": ("nervcodec.verification", "DamageReport"),
     "VerifyReport": ("nervcodec.verification", "VerifyReport"),
+    "examine": ("nervcodec.verification", "examine"),
     "decode": ("nervcodec.decoder", "decode"),
     "verify": ("nervcodec.verification", "verify"),
     "open": ("nervcodec.decoder", "HfsvFile"),

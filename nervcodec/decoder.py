@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -18,9 +19,17 @@ from typing import overload
 import numpy as np
 import torch
 
-from nervcodec.bitstream.stream import StreamReader, open_stream
+from nervcodec.bitstream.salvage import SalvageReader
+from nervcodec.bitstream.stream import (
+    SegmentInfo,
+    StreamContents,
+    StreamReader,
+    open_stream,
+)
+from nervcodec.bitstream.survey import Survey
 from nervcodec.bitstream.syntax import StreamHeader
-from nervcodec.bitstream.tensors import Limits
+from nervcodec.bitstream.tensors import Limits, check_clip_limits
+from nervcodec.errors import BitstreamError
 from nervcodec.files import atomic_output, check_output
 from nervcodec.inference import Frames, SegmentRenderer, select_device
 from nervcodec.video.info import ColorInfo
@@ -43,6 +52,8 @@ class DecodeConfig:
         crf, preset: of x264 and x265.
         audio: carry the file's audio over.
         threads: CPU threads; None for all.
+        limits: what the file may ask for.
+        salvage: of a damaged file, render the segments that are whole.
     """
 
     codec: str | None = None
@@ -52,15 +63,21 @@ class DecodeConfig:
     device: str = "auto"
     threads: int | None = None
     overwrite: bool = False
+    limits: Limits = field(default_factory=Limits)
+    salvage: bool = False
 
 
 @dataclass(frozen=True)
 class DecodeReport:
-    """What :func:`decode` did; ``seconds`` is the whole time, the video's encoding included."""
+    """What :func:`decode` did; ``seconds`` is the whole time, the video's encoding included.
+
+    ``lost_frames`` are those that a damaged file no longer holds, beside the ``frames`` rendered.
+    """
 
     frames: int
     seconds: float
     warnings: tuple[str, ...]
+    lost_frames: int
 
 
 class HfsvFile:
@@ -69,22 +86,40 @@ class HfsvFile:
     Opening checks the whole file's checksums; networks are built when a frame of theirs is
     asked for, and the latest is kept. Use it as a context manager or call :meth:`close`.
 
+    With ``salvage`` a damaged file is opened too if a segment of it is whole. Its length is still
+    that of the undamaged clip; iterating passes over the frames that are ``lost``, and asking for
+    one raises BitstreamError.
+
     Raises:
         BitstreamError: if the file is missing, damaged, or beyond ``limits``.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, device: str = "auto", limits: Limits | None = None
+        self,
+        path: str | os.PathLike[str],
+        *,
+        device: str = "auto",
+        limits: Limits | None = None,
+        salvage: bool = False,
     ) -> None:
         self.path = Path(path)
         self._device = device
+        self._limits = limits or Limits()
         self._stream = open_stream(self.path)
         self._current: tuple[int, SegmentRenderer] | None = None
         try:
-            self.reader = StreamReader(self._stream, limits or Limits())
+            self.reader = self._read(salvage)
         except BaseException:
             self._stream.close()
             raise
+
+    def _read(self, salvage: bool) -> StreamContents:
+        if not salvage:
+            return StreamReader(self._stream, self._limits)
+        reader = SalvageReader(Survey(self._stream), self._limits)
+        if not reader.segments:
+            raise BitstreamError("nothing can be salvaged: no segment is whole")
+        return reader
 
     @property
     def header(self) -> StreamHeader:
@@ -102,6 +137,11 @@ class HfsvFile:
     def pts(self) -> Sequence[int]:
         """Each frame's presentation time in units of ``header.time_base`` seconds."""
         return self.reader.pts
+
+    @property
+    def lost(self) -> list[range]:
+        """Runs of frames that a damaged file no longer holds, in order; none without salvage."""
+        return self.reader.lost
 
     def __len__(self) -> int:
         return self.header.frames
@@ -124,13 +164,15 @@ class HfsvFile:
         return stack
 
     def __iter__(self) -> Iterator[Frames]:
-        return self._frames(range(len(self)))
+        for segment in self.reader.segments:
+            yield from self._frames(_frames_of(segment))
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frames]:
         """Frames in the order of ``indices``; negative ones count from the end.
 
         Raises:
             IndexError: for an index outside the clip, before any frame is made.
+            BitstreamError: when a frame is reached that is lost.
         """
         return self._frames([range(len(self))[index] for index in indices])
 
@@ -139,6 +181,8 @@ class HfsvFile:
         while position < len(wanted):
             number = self.segment_of(wanted[position])
             info = self.reader.segments[number]
+            if wanted[position] not in _frames_of(info):
+                raise BitstreamError(f"{self.path}: frame {wanted[position]} is lost")
             run: list[int] = []
             while position < len(wanted) and len(run) < LONGEST_RUN:
                 offset = wanted[position] - info.first_frame
@@ -149,7 +193,7 @@ class HfsvFile:
             yield from self._renderer(number).frames(run)
 
     def segment_of(self, frame: int) -> int:
-        """Number of the segment that holds a frame."""
+        """Place in ``reader.segments`` of the one that holds a frame."""
         segments = self.reader.segments
         low, high = 0, len(segments)
         while high - low > 1:
@@ -171,6 +215,15 @@ class HfsvFile:
         segment = self.reader.segment(number)
         renderer = SegmentRenderer(segment, self.width, self.height, reference=True)
         return renderer.frames(range(segment.frames))
+
+    def check_clip_limits(self) -> None:
+        """Refuse to make all frames where that is more than ``limits`` allow.
+
+        Raises:
+            LimitError
+        """
+        segments = ((segment.model, segment.frames) for segment in self.reader.segments)
+        check_clip_limits(self.width, self.height, segments, self._limits)
 
     def close(self) -> None:
         self._current = None
@@ -205,7 +258,13 @@ def decode(
     check_output(Path(source), path, config.overwrite)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    with HfsvFile(source, device=config.device) as file, atomic_output(path) as temporary:
+    with (
+        HfsvFile(
+            source, device=config.device, limits=config.limits, salvage=config.salvage
+        ) as file,
+        atomic_output(path) as temporary,
+    ):
+        file.check_clip_limits()
         audio = file.reader.audio() if config.audio else None
         writer = VideoWriter(
             temporary,
@@ -221,12 +280,15 @@ def decode(
             metadata=_tags(file),
             threads=config.threads,
         )
+        lost = sum(map(len, file.lost))
+        rendered = len(file) - lost
         with writer:
-            for index, frame in enumerate(file):
-                writer.write(frame, file.pts[index], _duration(file, index))
+            for done, (frame, (pts, duration)) in enumerate(zip(file, _times(file), strict=True)):
+                writer.write(frame, pts, duration)
                 if progress is not None:
-                    progress(index + 1, len(file))
-    return DecodeReport(len(file), time.perf_counter() - started, tuple(writer.warnings))
+                    progress(done + 1, rendered)
+        warnings = (*file.reader.warnings, *writer.warnings)
+    return DecodeReport(rendered, time.perf_counter() - started, warnings, lost)
 
 
 def color_info(header: StreamHeader) -> ColorInfo:
@@ -237,10 +299,20 @@ def _frame_rate(header: StreamHeader) -> Fraction:
     return 1 / (header.frame_duration * header.time_base)
 
 
-def _duration(file: HfsvFile, index: int) -> int:
-    if index + 1 == len(file):
-        return file.reader.last_duration
-    return file.pts[index + 1] - file.pts[index]
+def _times(file: HfsvFile) -> Iterator[tuple[int, int]]:
+    """When each frame that is not lost is presented, and how long: to the next one, if any."""
+    present = itertools.chain.from_iterable(map(_frames_of, file.reader.segments))
+    for index, following in itertools.pairwise(itertools.chain(present, [None])):
+        assert index is not None
+        if following is None and index + 1 == len(file):
+            yield file.pts[index], file.reader.last_duration
+        else:
+            end = file.pts[following or index + 1]
+            yield file.pts[index], end - file.pts[index]
+
+
+def _frames_of(segment: SegmentInfo) -> range:
+    return range(segment.first_frame, segment.first_frame + segment.frames)
 
 
 def _tags(file: HfsvFile) -> dict[str, str]:

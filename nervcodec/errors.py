@@ -35,6 +35,17 @@ class UnsupportedError(BitstreamError):
     """The ``.hfsv`` data is sound but needs a later version of the format, or more than a limit."""
 
 
+class LimitError(UnsupportedError):
+    """A file asks for more than a limit.
+
+    ``limit`` is the name of that field of :class:`nervcodec.bitstream.tensors.Limits`.
+    """
+
+    def __init__(self, limit: str, what: str, asked: int, cap: int) -> None:
+        super().__init__(f"the file asks for {asked} {what}; the limit is {cap}")
+        self.limit = limit
+
+
 class TargetError(HfsvError):
     """A file was asked for (size, quality, parameters) that cannot be reached."""
 

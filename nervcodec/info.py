@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from nervcodec.bitstream.container import ChunkType
+from nervcodec.bitstream.container import ChunkType, chunk_name
 from nervcodec.bitstream.stream import SegmentInfo, StreamReader, open_stream
 from nervcodec.bitstream.syntax import FORMAT_MAJOR, FORMAT_MINOR, StreamHeader
 from nervcodec.bitstream.tensors import Limits, macs_per_frame, parameter_count
@@ -112,7 +112,7 @@ def probe(path: str | os.PathLike[str]) -> FileInfo:
         ticks = reader.pts[-1] + reader.last_duration - reader.pts[0]
         sizes: dict[str, int] = {}
         for chunk in reader.container.chunks:
-            name = _chunk_name(chunk.kind)
+            name = chunk_name(chunk.kind)
             sizes[name] = sizes.get(name, 0) + chunk.total
         return FileInfo(
             path=Path(path),
@@ -125,13 +125,6 @@ def probe(path: str | os.PathLike[str]) -> FileInfo:
             chunk_bytes=sizes,
             meta=reader.meta,
         )
-
-
-def _chunk_name(kind: int) -> str:
-    try:
-        return ChunkType(kind).name
-    except ValueError:
-        return f"{kind:#04x}"
 
 
 def to_json(info: FileInfo) -> dict[str, Any]:

@@ -1,13 +1,19 @@
-"""Checking a .hfsv file: its checksums and symbols, its reference frames, its source.
+"""Checking a .hfsv file: its checksums and symbols, its reference frames, its source, its damage.
 
 Frames come from :mod:`nervcodec.decoder`, measures from :mod:`nervcodec.metrics`.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
+from nervcodec.bitstream.salvage import SalvageReader, SegmentRun, few
+from nervcodec.bitstream.stream import open_stream
+from nervcodec.bitstream.survey import Damage, Survey
+from nervcodec.bitstream.tensors import Limits
 from nervcodec.decoder import FrameCallback, HfsvFile
 from nervcodec.errors import BitstreamError, UsageError
 from nervcodec.inference import FramesDigest
@@ -30,6 +36,46 @@ class VerifyReport:
     ms_ssim: float | None
 
 
+@dataclass(frozen=True)
+class DamageReport:
+    """What :func:`examine` found.
+
+    Attributes:
+        damage: the damaged parts of the file in order.
+        segments: all segments, whole and lost, in runs; empty where nothing can be salvaged.
+        hindrance: why nothing can be salvaged, else None.
+    """
+
+    damage: tuple[Damage, ...]
+    segments: tuple[SegmentRun, ...]
+    hindrance: str | None
+
+    @property
+    def sound(self) -> bool:
+        """Whether the file has no fault, of its frames as of everything else."""
+        return not self.damage and all(run.whole for run in self.segments)
+
+    @property
+    def salvageable(self) -> bool:
+        """Whether some segment still decodes."""
+        return any(run.whole for run in self.segments)
+
+
+def examine(path: str | os.PathLike[str], *, limits: Limits | None = None) -> DamageReport:
+    """Find out what is damaged in a file, and which segments still decode.
+
+    Raises:
+        BitstreamError: if it is missing or no ``.hfsv`` file at all.
+    """
+    with open_stream(Path(path)) as stream:
+        survey = Survey(stream)
+        try:
+            runs, hindrance = SalvageReader(survey, limits or Limits()).runs, None
+        except BitstreamError as exc:
+            runs, hindrance = [], str(exc)
+        return DamageReport(tuple(survey.damage), tuple(runs), hindrance)
+
+
 def verify(
     path: str | os.PathLike[str],
     *,
@@ -37,6 +83,7 @@ def verify(
     frames: bool = False,
     device: str = "auto",
     progress: FrameCallback | None = None,
+    limits: Limits | None = None,
 ) -> VerifyReport:
     """Check every checksum and symbol; optionally the reference frames, or against the source.
 
@@ -44,15 +91,24 @@ def verify(
         source: the video the file was made of; its frames are cropped and scaled as META says
             the encoder did.
         frames: evaluate every frame in float64 and compare with HASH.
+        limits: what the file may ask for.
 
     Raises:
-        BitstreamError: on any mismatch. InputVideoError, UsageError: if ``source`` is unfit.
+        BitstreamError: on any mismatch; of frames, it names all segments concerned.
+        InputVideoError, UsageError: if ``source`` is unfit.
     """
-    with HfsvFile(path, device=device) as file:
+    with HfsvFile(path, device=device, limits=limits) as file:
+        if frames or source is not None:
+            file.check_clip_limits()
+        mismatched: list[int] = []
         for number in range(len(file.reader.segments)):
             file.reader.segment(number)
-            if frames:
-                _check_reference(file, number, progress)
+            if frames and not _matches_hash(file, number, progress):
+                mismatched.append(number)
+        if mismatched:
+            raise BitstreamError(
+                f"{file.path}: the frames of {_named(mismatched)} do not match HASH"
+            )
         statistics = None
         if source is not None:
             statistics = _compare(file, source, progress)
@@ -66,7 +122,7 @@ def verify(
         )
 
 
-def _check_reference(file: HfsvFile, number: int, progress: FrameCallback | None) -> None:
+def _matches_hash(file: HfsvFile, number: int, progress: FrameCallback | None) -> bool:
     if file.reader.digests is None:
         raise BitstreamError(f"{file.path}: holds no hashes of its frames")
     digest = FramesDigest()
@@ -75,8 +131,17 @@ def _check_reference(file: HfsvFile, number: int, progress: FrameCallback | None
         digest.add(frame)
         if progress is not None:
             progress(first + offset + 1, len(file))
-    if digest.digest() != file.reader.digests[number]:
-        raise BitstreamError(f"{file.path}: the frames of segment {number} do not match HASH")
+    return digest.digest() == file.reader.digests[number]
+
+
+def _named(segments: list[int]) -> str:
+    """Rising numbers of segments for a person: segments 1, 3..5."""
+    parts = []
+    for _, run in itertools.groupby(enumerate(segments), lambda item: item[1] - item[0]):
+        numbers = [number for _, number in run]
+        first, last = numbers[0], numbers[-1]
+        parts.append(str(first) if first == last else f"{first}..{last}")
+    return ("segment " if len(segments) == 1 else "segments ") + ", ".join(few(parts))
 
 
 def _compare(
@@ -99,7 +164,6 @@ def _compare(
 def _stored_crop(file: HfsvFile) -> tuple[int, int] | None:
     """The crop that META records, if it is one."""
     crop = file.reader.meta.get("crop")
-    match crop:
-        case [int(width), int(height)] if min(width, height) > 0:
-            return width, height
+    if isinstance(crop, list) and [type(side) for side in crop] == [int, int] and min(crop) > 0:
+        return crop[0], crop[1]
     return None

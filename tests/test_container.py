@@ -72,6 +72,8 @@ def test_the_reader_gives_every_payload_from_an_open_file(tmp_path: Path) -> Non
         assert reader.chunks[-1].kind == END
         assert sum(c.total for c in reader.chunks) + len(SIGNATURE) == len(data)
         assert [c.length for c in reader.of_kind(ChunkType.SEGM)] == [5, 300]
+        assert [c.end for c in reader.chunks] == [*(c.start for c in reader.chunks[1:]), len(data)]
+        assert [data[c.start : c.offset] for c in reader.chunks] == [c.head for c in reader.chunks]
         assert reader.single(ChunkType.META) == b""
         assert reader.single(ChunkType.HASH) == b"hash"
 
@@ -285,7 +287,7 @@ def test_a_damaged_unknown_chunk_is_damage() -> None:
 
 def test_more_chunks_than_the_limit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(container, "MAX_CHUNKS", len(PLAIN) - 1)
-    with pytest.raises(UnsupportedError, match="chunks"):
+    with pytest.raises(BitstreamError, match="chunks"):
         scan(assemble(PLAIN))
 
 
@@ -293,7 +295,7 @@ def test_end_counts_as_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(container, "MAX_CHUNKS", len(PLAIN) + 1)
     scan(assemble(PLAIN))
     monkeypatch.setattr(container, "MAX_CHUNKS", len(PLAIN))
-    with pytest.raises(UnsupportedError, match="chunks"):
+    with pytest.raises(BitstreamError, match="chunks"):
         scan(assemble(PLAIN))
 
 

@@ -129,6 +129,8 @@ def test_ranges_are_those_of_the_spec(title: str, field: str, expected: tuple[in
         ("AUDI", r"1\.\.(\S+) bytes:", stream.MAX_AUDIO_BYTES),
         ("11. Security", r"segment are (2\*\*\d+)\s+parameters", Limits().parameters),
         ("11. Security", r"(2\*\*\d+) multiply-accumulates", Limits().macs_per_frame),
+        ("11. Security", r"(2\*\*\d+) pixels", Limits().pixels),
+        ("11. Security", r"(2\*\*\d+)\s+multiplications", Limits().macs),
         ("11. Security", r"(\d+) GiB of maps", Limits().activation_bytes >> 30),
     ],
 )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from format_helpers import leb, zigzag
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nervcodec.bitstream.wire import ByteReader, signed_varint, varint
+from nervcodec.bitstream import wire
+from nervcodec.bitstream.wire import ByteReader, signed_varint, signed_varints, varint
 from nervcodec.errors import BitstreamError
 
 LARGEST = 2**63 - 1
@@ -125,3 +127,44 @@ def test_bytes_left_over_are_refused() -> None:
     source.u8()
     with pytest.raises(BitstreamError, match="2 bytes too many"):
         source.finish()
+
+
+# --- many at a time -----------------------------------------------------------------------------
+
+
+def one_by_one(data: bytes, count: int) -> list[int]:
+    """What :func:`signed_varints` is to give, by the reader of single fields."""
+    source, values = reader(data), []
+    for _ in range(count):
+        before = source.remaining
+        values.append(source.signed_varint())
+        if before - source.remaining > 5:
+            raise BitstreamError("longer than five bytes")
+    source.finish()
+    return values
+
+
+def all_at_once(data: bytes, count: int) -> list[int]:
+    blocks = list(signed_varints(data, count, "TEST"))
+    return np.concatenate(blocks).tolist() if blocks else []
+
+
+@given(st.lists(st.integers(-(2**34), 2**34 - 1), max_size=40), st.integers(5, 12))
+def test_many_come_back_whatever_the_block(values: list[int], block: int) -> None:
+    data = b"".join(map(signed_varint, values))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wire, "BLOCK_BYTES", block)
+        assert all_at_once(data, len(values)) == values
+
+
+@given(st.binary(max_size=12), st.integers(0, 5), st.integers(5, 12))
+def test_many_are_refused_as_single_ones_are(data: bytes, count: int, block: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wire, "BLOCK_BYTES", block)
+        try:
+            expected = one_by_one(data, count)
+        except BitstreamError:
+            with pytest.raises(BitstreamError):
+                all_at_once(data, count)
+        else:
+            assert all_at_once(data, count) == expected

@@ -15,8 +15,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgpack
+import numpy as np
 
-from nervcodec.bitstream.container import Chunk, ChunkType, ContainerReader, ContainerWriter
+from nervcodec.bitstream.container import (
+    Chunk,
+    ChunkType,
+    Container,
+    ContainerReader,
+    ContainerWriter,
+)
 from nervcodec.bitstream.segment import (
     MAX_SEGMENT_HEAD,
     Segment,
@@ -26,8 +33,8 @@ from nervcodec.bitstream.segment import (
 )
 from nervcodec.bitstream.syntax import MAX_RATIONAL, ModelSpec, StreamHeader
 from nervcodec.bitstream.tensors import Limits
-from nervcodec.bitstream.wire import ByteReader, signed_varint, varint
-from nervcodec.errors import BitstreamError, UnsupportedError
+from nervcodec.bitstream.wire import ByteReader, signed_varint, signed_varints, varint
+from nervcodec.errors import BitstreamError
 
 HASH_BYTES = 8
 """Bytes of the SHA-256 of a segment's reference frames that HASH holds."""
@@ -51,9 +58,10 @@ class AudioData:
 
 @dataclass(frozen=True)
 class SegmentInfo:
-    """Where a segment stands: its first frame, its length and its network."""
+    """Where a segment stands: its index, its first frame, its length and its network."""
 
     chunk: Chunk
+    index: int
     first_frame: int
     frames: int
     model: ModelSpec
@@ -102,20 +110,38 @@ def write_stream(
     return writer.finish()
 
 
-class StreamReader:
-    """Reads and checks everything of a file but the segments' symbols, which come on demand."""
+class StreamContents:
+    """What a file holds; the segments' symbols are decoded on demand.
 
-    def __init__(self, stream: BinaryIO, limits: Limits) -> None:
+    Made by :class:`StreamReader`, or of a damaged file by
+    :class:`nervcodec.bitstream.salvage.SalvageReader`.
+
+    Attributes:
+        pts, last_duration: when each frame is presented, and how long the last one lasts.
+        segments: in order; those of a sound file hold all frames.
+        digests: HASH's, one for each of ``segments``; None where there is no HASH.
+    """
+
+    container: Container
+    header: StreamHeader
+    pts: Sequence[int]
+    last_duration: int
+    segments: list[SegmentInfo]
+    digests: list[bytes] | None
+    meta: dict[str, Any]
+
+    def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self.container = ContainerReader(stream)
-        self.header = StreamHeader.from_bytes(self.container.payload(self.container.chunks[0]))
-        self.container.check_order()
-        timing = self.container.single(ChunkType.PTSD)
-        self.pts, self.last_duration = decode_timestamps(timing, self.header)
-        self.segments = self._index_segments()
-        self.digests = self._read_digests()
-        meta = self.container.single(ChunkType.META)
-        self.meta: dict[str, Any] = decode_meta(meta) if meta is not None else {}
+
+    @property
+    def lost(self) -> list[range]:
+        """Runs of frames that none of ``segments`` holds, in order."""
+        return []
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is to be told to whoever uses the contents."""
+        return []
 
     @property
     def file_bytes(self) -> int:
@@ -126,14 +152,35 @@ class StreamReader:
         """Bytes of the file that passed-through streams take, their chunk's frame included."""
         return sum(chunk.total for chunk in self.container.of_kind(ChunkType.AUDI))
 
-    def segment(self, index: int) -> Segment:
-        """Decode the symbols of one segment."""
-        payload = self.container.payload(self.segments[index].chunk)
+    def segment(self, number: int) -> Segment:
+        """Decode the symbols of the segment at a place of ``segments``."""
+        payload = self.container.payload(self.segments[number].chunk)
         return decode_segment(payload, self.header, self._limits)
 
     def audio(self) -> AudioData | None:
         payload = self.container.single(ChunkType.AUDI)
         return None if payload is None else decode_audio(payload)
+
+
+class StreamReader(StreamContents):
+    """Reads and checks everything of a file but the segments' symbols, which come on demand.
+
+    Raises:
+        BitstreamError: on any damage.
+    """
+
+    def __init__(self, stream: BinaryIO, limits: Limits) -> None:
+        super().__init__(limits)
+        self.container = container = ContainerReader(stream)
+        self.header = StreamHeader.from_bytes(container.payload(container.chunks[0]))
+        container.check_order()
+        timing = container.single(ChunkType.PTSD)
+        self.pts, self.last_duration = decode_timestamps(timing, self.header)
+        self.segments = self._index_segments()
+        hashes = container.single(ChunkType.HASH)
+        self.digests = None if hashes is None else split_digests(hashes, len(self.segments))
+        meta = container.single(ChunkType.META)
+        self.meta = {} if meta is None else decode_meta(meta)
 
     def _index_segments(self) -> list[SegmentInfo]:
         result: list[SegmentInfo] = []
@@ -147,7 +194,7 @@ class StreamReader:
                 raise BitstreamError(
                     f"segment {place.index} begins at frame {place.first_frame}, not {first}"
                 )
-            result.append(SegmentInfo(chunk, first, place.frames, place.model))
+            result.append(SegmentInfo(chunk, place.index, first, place.frames, place.model))
             first += place.frames
         if len(result) != self.header.segments or first != self.header.frames:
             raise BitstreamError(
@@ -156,14 +203,13 @@ class StreamReader:
             )
         return result
 
-    def _read_digests(self) -> list[bytes] | None:
-        payload = self.container.single(ChunkType.HASH)
-        if payload is None:
-            return None
-        if len(payload) != HASH_BYTES * len(self.segments):
-            raise BitstreamError("HASH: its length does not fit the number of segments")
-        starts = range(0, len(payload), HASH_BYTES)
-        return [payload[start : start + HASH_BYTES] for start in starts]
+
+def split_digests(payload: bytes, segments: int) -> list[bytes]:
+    """HASH's digest of each segment."""
+    if len(payload) != HASH_BYTES * segments:
+        raise BitstreamError("HASH: its length does not fit the number of segments")
+    starts = range(0, len(payload), HASH_BYTES)
+    return [payload[start : start + HASH_BYTES] for start in starts]
 
 
 def encode_timestamps(pts: Sequence[int], duration: int, last_duration: int) -> bytes:
@@ -180,13 +226,16 @@ def decode_timestamps(payload: bytes | None, header: StreamHeader) -> tuple[Sequ
     if payload is None:
         return range(start, start + frames * duration, duration), duration
     raw = _inflate(ByteReader(payload, "PTSD"), frames, MAX_STEP_BYTES * frames)
-    reader = ByteReader(raw, "PTSD")
-    pts, time, step = array("q"), start, duration
-    for _ in range(frames):
-        pts.append(time)
-        step = reader.check(reader.signed_varint() + duration, 1, MAX_RATIONAL, "frame's length")
-        time += step
-    reader.finish()
+    pts = array("q", [0]) * frames
+    times, time, done, step = np.frombuffer(pts, dtype=np.int64), start, 0, duration
+    for longer in signed_varints(raw, frames, "PTSD"):
+        steps = longer + duration
+        if steps.min() < 1 or steps.max() > MAX_RATIONAL:
+            raise BitstreamError(f"PTSD: a frame's length is not in 1..{MAX_RATIONAL}")
+        ends = time + np.cumsum(steps)
+        times[done] = time
+        times[done + 1 : done + steps.size] = ends[:-1]
+        time, step, done = int(ends[-1]), int(steps[-1]), done + steps.size
     return pts, step
 
 
@@ -236,7 +285,7 @@ def encode_meta(meta: dict[str, Any]) -> bytes:
 def decode_meta(payload: bytes) -> dict[str, Any]:
     """Parse META: one msgpack map with string keys, canonical, shallow and small."""
     if len(payload) > MAX_META_BYTES:
-        raise UnsupportedError(f"META: {len(payload)} bytes; the limit is {MAX_META_BYTES}")
+        raise BitstreamError(f"META: {len(payload)} bytes, more than {MAX_META_BYTES}")
     try:
         value = msgpack.unpackb(
             payload,

@@ -7,12 +7,12 @@ hostile file is refused before anything is allocated. The torch modules of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 
 from nervcodec.bitstream.syntax import Attention, HfscmSpec, ModelSpec
-from nervcodec.errors import UnsupportedError
+from nervcodec.errors import LimitError
 
 RGB = 3
 BANDS = 4
@@ -42,15 +42,25 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Limits:
-    """Caps on what one segment may ask for, checked before any allocation.
+    """Caps on what a file may ask for, checked before any allocation.
 
-    The defaults admit 4K frames and a hundred million parameters, and what they admit fits a
-    machine with 24 GiB.
+    The first three are for each segment; what their defaults admit, 4K frames and a hundred
+    million parameters among it, fits a machine with 24 GiB. The others are for all frames
+    together, where all are wanted: a short file can announce frames without end.
+
+    Attributes:
+        parameters: decoder parameters and embedding values.
+        macs_per_frame: multiply-accumulates.
+        activation_bytes: memory for the maps of one frame, as :func:`activation_bytes` tells it.
+        pixels: of all frames. The default is more than two hours of 8K at 60 frames a second.
+        macs: of all frames. The default is some 65 thousand for each of those pixels.
     """
 
     parameters: int = 1 << 27
     macs_per_frame: int = 1 << 44
     activation_bytes: int = 16 << 30
+    pixels: int = 1 << 44
+    macs: int = 1 << 60
 
 
 @dataclass(frozen=True)
@@ -132,7 +142,7 @@ def convolutions(spec: ModelSpec, width: int, height: int) -> Iterator[ConvShape
 
 
 def tensor_specs(spec: ModelSpec, width: int, height: int, frames: int) -> list[TensorSpec]:
-    """The coded tensors of one segment, in the order of the file (spec section 5.3)."""
+    """The coded tensors of one segment, in the order of the file (spec section 5.2)."""
     rows, columns = spec.grid(width, height)
     tensors = [TensorSpec(EMBEDDING, (frames, spec.embedding_channels, rows, columns))]
     for conv in convolutions(spec, width, height):
@@ -168,13 +178,35 @@ def check_limits(spec: ModelSpec, width: int, height: int, frames: int, limits: 
     """Refuse a segment that asks for more than ``limits``, by arithmetic alone.
 
     Raises:
-        UnsupportedError: with the figure asked for and the cap.
+        LimitError: with the figure asked for and the cap.
     """
-    asked = (
-        ("parameters", parameter_count(spec, width, height, frames), limits.parameters),
-        ("multiplications a frame", macs_per_frame(spec, width, height), limits.macs_per_frame),
-        ("bytes of activations", activation_bytes(spec, width, height), limits.activation_bytes),
-    )
-    for what, value, cap in asked:
-        if value > cap:
-            raise UnsupportedError(f"the file asks for {value} {what}; the limit is {cap}")
+    _check("parameters", "parameters", parameter_count(spec, width, height, frames), limits)
+    macs = macs_per_frame(spec, width, height)
+    _check("macs_per_frame", "multiplications a frame", macs, limits)
+    memory = activation_bytes(spec, width, height)
+    _check("activation_bytes", "bytes of activations", memory, limits)
+
+
+def check_clip_limits(
+    width: int, height: int, segments: Iterable[tuple[ModelSpec, int]], limits: Limits
+) -> None:
+    """Refuse to make all frames of a clip where that asks for more than ``limits``.
+
+    Args:
+        segments: network and number of frames of each.
+
+    Raises:
+        LimitError: with the figure asked for and the cap.
+    """
+    frames = macs = 0
+    for spec, count in segments:
+        frames += count
+        macs += count * macs_per_frame(spec, width, height)
+    _check("pixels", "pixels in all frames", width * height * frames, limits)
+    _check("macs", "multiplications in all frames", macs, limits)
+
+
+def _check(limit: str, what: str, asked: int, limits: Limits) -> None:
+    cap: int = getattr(limits, limit)
+    if asked > cap:
+        raise LimitError(limit, what, asked, cap)

@@ -5,6 +5,11 @@ The chunks built from them are in :mod:`nervcodec.bitstream.container`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
 from nervcodec.errors import BitstreamError
 
 MAX_VARINT_BYTES = 9
@@ -25,6 +30,38 @@ def varint(value: int) -> bytes:
 def signed_varint(value: int) -> bytes:
     """Zigzag varint: 0, -1, 1, -2, ... become 0, 1, 2, 3, ..."""
     return varint(2 * value if value >= 0 else -2 * value - 1)
+
+
+BLOCK_BYTES = 1 << 12
+NARROW_BYTES = 5
+"""Varints of so many bytes are read many at a time; nothing that occurs in numbers is longer."""
+
+
+def signed_varints(data: bytes, count: int, name: str) -> Iterator[npt.NDArray[np.int64]]:
+    """All of ``data`` as ``count`` zigzag varints of at most five bytes, in blocks.
+
+    Raises:
+        BitstreamError: if it is anything else.
+    """
+    raw, position = np.frombuffer(data, dtype=np.uint8), 0
+    while count:
+        block = raw[position : position + BLOCK_BYTES]
+        ends = np.flatnonzero(block < 0x80)[:count]
+        if not ends.size:
+            raise BitstreamError(f"{name}: ends in the middle of a field")
+        starts = np.concatenate(([0], ends[:-1] + 1))
+        lengths = ends - starts + 1
+        if lengths.max() > NARROW_BYTES or (block[ends[lengths > 1]] == 0).any():
+            raise BitstreamError(f"{name}: a varint is longer than it need be")
+        values = np.zeros(ends.size, dtype=np.int64)
+        for index in range(int(lengths.max())):
+            longer = lengths > index
+            values[longer] |= (block[starts[longer] + index] & 0x7F).astype(np.int64) << 7 * index
+        yield (values >> 1) ^ -(values & 1)
+        position += int(ends[-1]) + 1
+        count -= ends.size
+    if position != raw.size:
+        raise BitstreamError(f"{name}: {raw.size - position} bytes too many")
 
 
 class ByteReader:

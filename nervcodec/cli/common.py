@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +10,22 @@ from typing import Any
 
 import click
 
-from nervcodec.errors import OutputExistsError, UsageError
+from nervcodec.bitstream.tensors import Limits
+from nervcodec.config import parse_count
+from nervcodec.errors import LimitError, OutputExistsError, UnsupportedError, UsageError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 IN_PATH = click.Path(path_type=Path)
+
+LIMITS = {
+    "parameters": ("max_params", "parameters and embedding values of a segment"),
+    "macs_per_frame": ("max_macs", "multiplications a frame"),
+    "activation_bytes": ("max_memory", "bytes of memory for the maps of a frame"),
+    "pixels": ("max_pixels", "pixels in all frames together"),
+    "macs": ("max_total_macs", "multiplications for all frames together"),
+}
+"""For each of the library's limits the name of its option, and what it bounds."""
 
 
 def printable(text: object) -> str:
@@ -53,6 +65,48 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
         is_flag=True,
         help="Progress and result as JSON lines on standard output.",
     )(command)
+
+
+def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """An option for each limit; the command is given ``limits``, and an error names the option."""
+
+    @functools.wraps(command)
+    def limited(**options: Any) -> Any:
+        given = {limit: options.pop(name) for limit, (name, _) in LIMITS.items()}
+        limits = Limits(**{limit: cap for limit, cap in given.items() if cap is not None})
+        try:
+            return command(limits=limits, **options)
+        except LimitError as exc:
+            option = _option(LIMITS[exc.limit][0])
+            raise UnsupportedError(f"{exc} ({option} sets it)") from exc
+
+    for limit, (name, what) in reversed(LIMITS.items()):
+        default = _short(getattr(Limits(), limit))
+        limited = click.option(
+            _option(name),
+            metavar="N",
+            callback=_count,
+            help=f"Refuse a file that asks for more {what}.  [default: {default}]",
+        )(limited)
+    return limited
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _count(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
+    try:
+        return None if text is None else parse_count(text)
+    except UsageError as exc:
+        raise UsageError(f"{option.opts[0]}: {exc}") from exc
+
+
+def _short(count: int) -> str:
+    """A large count in few characters, as the options take it: 134M, 1.8e13."""
+    if count >= 1e12:
+        return f"{count:.1e}".replace("+", "")
+    return f"{count / 1e9:.0f}G" if count >= 1e9 else f"{count / 1e6:.0f}M"
 
 
 def resolve_paths(

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import click
 
+from nervcodec.bitstream.container import SIGNATURE
+from nervcodec.bitstream.tensors import Limits
 from nervcodec.cli.common import (
     clock,
+    limit_options,
     may_overwrite,
     output_options,
     paths_options,
@@ -16,6 +19,7 @@ from nervcodec.cli.common import (
     say,
 )
 from nervcodec.cli.progress import Progress, emit
+from nervcodec.errors import BitstreamError, UnsupportedError
 
 
 @click.command("decode", short_help="Render a .hfsv file to a video.")
@@ -33,6 +37,10 @@ from nervcodec.cli.progress import Progress, emit
     help="Quality of h264 and hevc, lower is better.",
 )
 @click.option("-an", "no_audio", is_flag=True, help="Leave the audio out.")
+@click.option(
+    "--salvage", is_flag=True, help="Of a damaged file, render the segments that are whole."
+)
+@limit_options
 @output_options
 def decode_command(
     paths: tuple[Path, ...],
@@ -41,6 +49,8 @@ def decode_command(
     codec: str | None,
     crf: int,
     no_audio: bool,
+    salvage: bool,
+    limits: Limits,
     overwrite: bool,
     device: str,
     threads: int | None,
@@ -52,11 +62,15 @@ def decode_command(
     The network's frames are the reference; an MP4 holds a rendition of them in H.264 or HEVC,
     FFV1 in .mkv holds them exactly. Timestamps and audio are those of the source.
 
+    Of a damaged file --salvage renders what is left; the last frame before lost ones is shown
+    until the next that is there.
+
     \b
     Examples:
       hfsv decode out.hfsv out.mp4
       hfsv decode out.hfsv lossless.mkv
       hfsv decode out.hfsv out.mp4 --codec hevc --crf 16
+      hfsv decode damaged.hfsv rest.mp4 --salvage
     """
     source, output = resolve_paths(paths, input_path, output_path)
     overwrite = may_overwrite(output, overwrite)
@@ -69,9 +83,18 @@ def decode_command(
         device=device,
         threads=threads,
         overwrite=overwrite,
+        limits=limits,
+        salvage=salvage,
     )
-    with Progress(quiet, as_json) as progress:
-        report = decode(source, output, config, progress.frames)
+    try:
+        with Progress(quiet, as_json) as progress:
+            report = decode(source, output, config, progress.frames)
+    except UnsupportedError:
+        raise
+    except BitstreamError as exc:
+        if salvage or not _begins_as_hfsv(source):
+            raise
+        raise BitstreamError(f"{exc} (hfsv verify tells what is damaged)") from exc
     if as_json:
         emit("result", **asdict(report))
     elif not quiet:
@@ -81,3 +104,11 @@ def decode_command(
             f"{report.frames} frames in {clock(report.seconds)} "
             f"({report.frames / report.seconds:.1f} frames/s)"
         )
+
+
+def _begins_as_hfsv(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(SIGNATURE)) == SIGNATURE
+    except OSError:
+        return False

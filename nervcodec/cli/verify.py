@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from nervcodec.cli.common import IN_PATH, say
+from nervcodec.bitstream.salvage import SegmentRun, few
+from nervcodec.bitstream.tensors import Limits
+from nervcodec.cli.common import IN_PATH, limit_options, say
 from nervcodec.cli.progress import Progress, emit
+from nervcodec.errors import BitstreamError, UnsupportedError
+
+if TYPE_CHECKING:
+    from nervcodec.verification import DamageReport
 
 
 @click.command("verify", short_help="Check a .hfsv file, or measure it against its source.")
@@ -23,15 +31,24 @@ from nervcodec.cli.progress import Progress, emit
     is_flag=True,
     help="Evaluate all frames in float64 and compare them with the file's hashes.",
 )
+@limit_options
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("-q", "--quiet", is_flag=True, help="Errors only.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Progress and result as JSON lines on standard output."
 )
 def verify_command(
-    path: Path, source: Path | None, frames: bool, device: str, quiet: bool, as_json: bool
+    path: Path,
+    source: Path | None,
+    frames: bool,
+    limits: Limits,
+    device: str,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Check every checksum of FILE and decode all of its symbols; exit code 4 on damage.
+
+    Of a damaged file it lists what is damaged and which segments still decode.
 
     \b
     Examples:
@@ -39,10 +56,24 @@ def verify_command(
       hfsv verify out.hfsv --source in.mp4
       hfsv verify out.hfsv --frames
     """
-    from nervcodec.verification import verify
+    from nervcodec.verification import examine, verify
 
-    with Progress(quiet, as_json) as progress:
-        report = verify(path, source=source, frames=frames, device=device, progress=progress.frames)
+    try:
+        with Progress(quiet, as_json) as progress:
+            report = verify(
+                path,
+                source=source,
+                frames=frames,
+                device=device,
+                progress=progress.frames,
+                limits=limits,
+            )
+    except UnsupportedError:
+        raise
+    except BitstreamError:
+        with suppress(BitstreamError):
+            _tell_damage(path, examine(path, limits=limits), quiet, as_json)
+        raise
     if as_json:
         emit("result", **asdict(report))
         return
@@ -56,3 +87,43 @@ def verify_command(
             f"PSNR {report.psnr:.2f} dB (lowest frame {report.lowest_psnr:.2f})  "
             f"MS-SSIM {similarity}"
         )
+
+
+def _tell_damage(path: Path, report: DamageReport, quiet: bool, as_json: bool) -> None:
+    """List what is damaged, if anything is: a file whose frames do not match HASH may be sound."""
+    if report.sound:
+        return
+    if as_json:
+        emit(
+            "damage",
+            damage=[asdict(part) for part in report.damage],
+            segments=[_values(run) for run in report.segments],
+            hindrance=report.hindrance,
+        )
+    elif not quiet:
+        say(f"{path}: damaged")
+        lines = few([str(part) for part in report.damage])
+        for line in lines + few([_line(run) for run in report.segments]):
+            say(f"  {line}")
+        if report.salvageable:
+            say("hfsv decode --salvage renders the segments that are whole")
+        elif report.hindrance is not None:
+            say(report.hindrance)
+
+
+def _values(run: SegmentRun) -> dict[str, Any]:
+    return {
+        "first_segment": run.segments.start,
+        "segments": len(run.segments),
+        "first_frame": run.frames.start,
+        "frames": len(run.frames),
+        "whole": run.whole,
+    }
+
+
+def _line(run: SegmentRun) -> str:
+    state = "whole" if run.whole else "lost"
+    segments = f"segment {run.segments.start}"
+    if len(run.segments) > 1:
+        segments = f"segments {run.segments.start}..{run.segments.stop - 1}"
+    return f"{segments}, frames {run.frames.start}..{run.frames.stop - 1}: {state}"
