@@ -90,7 +90,9 @@ class SegmentRenderer:
     @torch.inference_mode()
     def _evaluate(self, indices: Sequence[int]) -> Frames:
         embedding = self._embedding[torch.tensor(indices, device=self._device)]
-        rgb = self._network(embedding)
+        # cuDNN would use TF32 by itself, which is outside the conformance bound.
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            rgb = self._network(embedding)
         if rgb.isnan().any():
             raise BitstreamError("the network does not give numbers: its weights overflow")
         samples = torch.floor(rgb * 255.0 + 0.5).to(torch.uint8)
