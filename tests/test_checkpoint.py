@@ -86,7 +86,37 @@ def test_every_flipped_bit_and_every_truncation_is_noticed(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "content", [None, [], {}, {"key": KEY}, {"key": KEY, "segments": 3, "state": None}, b"\xc1"]
+    "content",
+    [
+        None,
+        [],
+        {},
+        {"key": KEY},
+        b"\xc1",
+        {"key": KEY, "segments": 3, "state": None, "seconds": 0.0, "output": ""},
+        {"key": KEY, "segments": [[2**40, None, 0.0]], "state": None, "seconds": 0.0, "output": ""},
+        {"key": KEY, "segments": [], "state": [], "seconds": 0.0, "output": ""},
+        {"key": KEY, "segments": [], "state": None, "seconds": 3, "output": ""},
+        *(
+            {
+                "key": KEY,
+                "segments": [],
+                "state": {"step": 1, "shuffler": b"", "tensors": {}} | change,
+                "seconds": 0.0,
+                "output": "",
+            }
+            for change in (
+                {"step": float("inf")},
+                {"shuffler": 2**40},
+                {"tensors": []},
+                {"tensors": {"weight.a": [[-1], bytes(8)]}, "step": None},
+                {"tensors": {"weight.a": [[2.0], bytes(8)]}},
+                {"tensors": {"weight.a": [[2], 2**40]}},
+                {"tensors": {"weight.a": [[2**62, 4], bytes(8)]}},
+            )
+        ),
+    ],
+    ids=str,
 )
 def test_other_contents_with_a_right_hash_are_refused(tmp_path: Path, content: object) -> None:
     body = content if isinstance(content, bytes) else msgpack.packb(content)

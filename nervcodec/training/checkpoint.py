@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgpack
 import numpy as np
@@ -26,6 +26,8 @@ MAGIC = b"HFSVCKP1"
 SUFFIX = ".checkpoint"
 
 Floats = npt.NDArray[np.float32]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -152,24 +154,39 @@ def load_checkpoint(path: Path, key: str) -> Checkpoint | None:
 def _unpack(body: dict[str, Any]) -> Checkpoint:
     state = body["state"]
     return Checkpoint(
-        key=str(body["key"]),
+        key=_typed(str, body["key"]),
         segments=tuple(
-            TrainedSegment(bytes(payload), None if psnr is None else float(psnr), float(seconds))
+            TrainedSegment(
+                _typed(bytes, payload),
+                None if psnr is None else _typed(float, psnr),
+                _typed(float, seconds),
+            )
             for payload, psnr, seconds in body["segments"]
         ),
         state=None
         if state is None
         else TrainerState(
-            step=int(state["step"]),
-            shuffler=bytes(state["shuffler"]),
+            step=_typed(int, state["step"]),
+            shuffler=_typed(bytes, state["shuffler"]),
             tensors={
-                str(name): np.frombuffer(values, dtype="<f4").reshape(shape)
-                for name, (shape, values) in state["tensors"].items()
+                _typed(str, name): _floats(shape, values)
+                for name, (shape, values) in _typed(dict, state["tensors"]).items()
             },
         ),
-        seconds=float(body["seconds"]),
-        output=str(body["output"]),
+        seconds=_typed(float, body["seconds"]),
+        output=_typed(str, body["output"]),
     )
+
+
+def _typed(kind: type[T], value: object) -> T:
+    if not isinstance(value, kind):
+        raise TypeError(f"{type(value).__name__} where {kind.__name__} should be")
+    return value
+
+
+def _floats(shape: object, values: object) -> Floats:
+    sides = [_typed(int, side) for side in _typed(list, shape)]
+    return np.frombuffer(_typed(bytes, values), dtype="<f4").reshape(sides)
 
 
 class CheckpointKeeper:
