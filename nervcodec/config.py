@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from nervcodec.bitstream.syntax import HfscmSpec
 from nervcodec.errors import UsageError
@@ -114,7 +115,10 @@ class EncodeConfig:
         crop: (width, height) cut from the middle of the picture, before scaling.
         size: (width, height) of the coded frames; downscaling is by area.
         frames: code only so many from the start.
-        keyint: frames a segment; None for one segment where memory allows.
+        keyint: the longest segment, in frames or as a duration; None for one segment where
+            memory allows.
+        scene_cut: how different, in percent, two frames must be to begin a new segment, as
+            FFmpeg's scdet measures it (10 is its default); None for no such cuts.
         audio: pass the source's audio streams through.
         device: ``auto``, ``cpu`` or a torch device such as ``cuda:1``.
         threads: CPU threads; None for all.
@@ -128,7 +132,8 @@ class EncodeConfig:
     crop: tuple[int, int] | None = None
     size: tuple[int, int] | None = None
     frames: int | None = None
-    keyint: int | None = None
+    keyint: int | timedelta | None = None
+    scene_cut: float | None = None
     audio: bool = True
     device: str = "auto"
     threads: int | None = None
@@ -143,9 +148,17 @@ class EncodeConfig:
             self.checkpoint_seconds,
             "must be 0 or more",
         )
+        keyint = self.keyint
+        length = keyint.total_seconds() if isinstance(keyint, timedelta) else keyint
+        _require(length is None or length > 0, "keyint", keyint, "must be more than 0")
+        _require(
+            self.scene_cut is None or 0 < self.scene_cut <= 100,
+            "scene-cut",
+            self.scene_cut,
+            "not in (0, 100]",
+        )
         for name, value in (
             ("frames", self.frames),
-            ("keyint", self.keyint),
             ("threads", self.threads),
         ):
             _require(value is None or value >= 1, name, value, "must be 1 or more")

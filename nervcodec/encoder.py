@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -52,6 +53,7 @@ from nervcodec.training.trainer import Trainer, TrainProgress
 from nervcodec.version import __version__
 from nervcodec.video.passthrough import Passthrough, extract
 from nervcodec.video.reader import VideoReader
+from nervcodec.video.scenes import SceneDetector
 
 Stop = Callable[[], bool]
 
@@ -69,9 +71,15 @@ ESTIMATED_BYTES = 0.9
 
 @dataclass(frozen=True)
 class _Clip:
-    """What the first reading of the source found out; ``frames`` is None for a long clip."""
+    """What the first reading of the source found out.
+
+    Attributes:
+        cuts: frames that begin a scene, where they were asked for.
+        frames: None for a long clip.
+    """
 
     pts: list[int]
+    cuts: list[int]
     frames: Frames | None
 
 
@@ -153,8 +161,7 @@ class _Encode:
         self._open_checkpoint()
         self._say("read", "reading the source")
         clip = self._scan(stop)
-        width, height, count = self._reader.out_width, self._reader.out_height, len(clip.pts)
-        plan = plan_segments(count, width, height, self._config.keyint)
+        plan = self._plan(clip)
         models = self._design(plan)
         audio = self._audio(clip.pts)
         self._announce(models, plan, audio)
@@ -195,10 +202,16 @@ class _Encode:
     def _scan(self, stop: Stop) -> _Clip:
         """Read the whole clip once: timestamps, and the frames unless they are too many."""
         pts: list[int] = []
+        cuts: list[int] = []
         held: list[Frames] | None = []
+        threshold = self._config.scene_cut
+        size = (self._reader.out_width, self._reader.out_height)
+        detector = None if threshold is None else SceneDetector(*size, threshold)
         for frame in self._reader:
             if stop():
                 raise InterruptedEncode("interrupted before the training; nothing was written")
+            if detector is not None and detector.begins_scene(frame.rgb):
+                cuts.append(len(pts))
             pts.append(frame.pts)
             if held is not None:
                 held.append(frame.rgb)
@@ -206,7 +219,16 @@ class _Encode:
                     held = None
         if not pts:
             raise InputVideoError(f"{self._source}: no frame could be decoded")
-        return _Clip(pts, None if held is None else np.stack(held))
+        return _Clip(pts, cuts, None if held is None else np.stack(held))
+
+    def _plan(self, clip: _Clip) -> SegmentPlan:
+        keyint, frames, ticks = self._config.keyint, None, None
+        if isinstance(keyint, timedelta):
+            ticks = max(1, round(_seconds(keyint) / self._reader.info.time_base))
+        else:
+            frames = keyint
+        width, height = self._reader.out_width, self._reader.out_height
+        return plan_segments(clip.pts, width, height, keyint=frames, ticks=ticks, cuts=clip.cuts)
 
     def _segment_frames(self, clip: _Clip, plan: SegmentPlan) -> Iterator[Frames]:
         if clip.frames is not None:
@@ -484,8 +506,12 @@ def _key(source_digest: str, config: EncodeConfig) -> str:
         source=source_digest,
         train=asdict(config.train),
         model=asdict(config.model),
-        frames=[config.crop, config.size, config.frames, config.keyint],
+        frames=[config.crop, config.size, config.frames, str(config.keyint), config.scene_cut],
     )
+
+
+def _seconds(duration: timedelta) -> Fraction:
+    return Fraction(duration // timedelta(microseconds=1), 1_000_000)
 
 
 def _common_step(pts: list[int], reader: VideoReader) -> int:

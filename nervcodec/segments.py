@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 SEGMENT_BYTES = 2 << 30
 """Frames of one segment are held in memory as uint8 while its network is trained."""
+
+MIN_SCENE = 12
+"""Frames of the shortest scene that gets a segment: a network costs some hundred bytes at least,
+and has nothing to share over fewer frames."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +31,60 @@ class SegmentPlan:
         return ((end - count, count) for end, count in zip(ends, self.lengths, strict=True))
 
 
-def plan_segments(frames: int, width: int, height: int, keyint: int | None) -> SegmentPlan:
-    """Segments of at most ``keyint`` frames and 2 GiB, as equal in length as can be."""
+def plan_segments(
+    pts: Sequence[int],
+    width: int,
+    height: int,
+    *,
+    keyint: int | None = None,
+    ticks: int | None = None,
+    cuts: Sequence[int] = (),
+) -> SegmentPlan:
+    """Segments of at most ``keyint`` frames, ``ticks`` of time and 2 GiB.
+
+    Within a scene they are as equal in length as can be.
+
+    Args:
+        pts: when each frame is presented, rising.
+        keyint, ticks: None for any length; ``ticks`` are in the unit of ``pts``.
+        cuts: frames that begin a scene, rising; scenes of less than :data:`MIN_SCENE` frames are
+            joined to their neighbours.
+    """
     fitting = max(1, SEGMENT_BYTES // (3 * width * height))
-    longest = min(fitting, keyint or frames)
+    longest = min(fitting, keyint or len(pts))
+    lengths: list[int] = []
+    for first, end in itertools.pairwise(_scene_bounds(len(pts), cuts)):
+        for start, stop in itertools.pairwise(_time_bounds(pts, first, end, ticks)):
+            lengths += _equal_parts(stop - start, longest)
+    return SegmentPlan(tuple(lengths))
+
+
+def _scene_bounds(frames: int, cuts: Sequence[int]) -> list[int]:
+    bounds = [0]
+    for cut in cuts:
+        if cut - bounds[-1] >= MIN_SCENE and frames - cut >= MIN_SCENE:
+            bounds.append(cut)
+    return [*bounds, frames]
+
+
+def _time_bounds(pts: Sequence[int], first: int, end: int, ticks: int | None) -> list[int]:
+    """Frames ``first`` and ``end``, and between them those that begin parts of equal duration."""
+    if ticks is None:
+        return [first, end]
+    # The last frame's duration is not known; it lasts as long as the others on average.
+    span = pts[end] - pts[first] if end < len(pts) else pts[end - 1] - pts[first]
+    if end == len(pts) and end - first > 1:
+        span += span // (end - first - 1)
+    parts = max(1, -(-span // ticks))
+    starts = (pts[first] + span * part // parts for part in range(1, parts))
+    inner = [bisect.bisect_left(pts, start, first, end) for start in starts]
+    return sorted({first, *inner, end})
+
+
+def _equal_parts(frames: int, longest: int) -> list[int]:
     count = -(-frames // longest)
     base, longer = divmod(frames, count)
-    return SegmentPlan((base + 1,) * longer + (base,) * (count - longer))
+    return [base + 1] * longer + [base] * (count - longer)
 
 
 def share_params(params: int, plan: SegmentPlan) -> list[int]:

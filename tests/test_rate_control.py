@@ -214,7 +214,7 @@ def test_default_params(width: int, height: int, frames: int, params: int) -> No
 
 @given(st.integers(1, 5000), st.none() | st.integers(1, 6000))
 def test_segments_cover_the_clip_evenly(frames: int, keyint: int | None) -> None:
-    plan = plan_segments(frames, 320, 160, keyint)
+    plan = plan_segments(range(frames), 320, 160, keyint=keyint)
     assert plan.frames == sum(plan.lengths) == frames
     assert min(plan.lengths) >= 1
     assert max(plan.lengths) - min(plan.lengths) <= 1
@@ -227,11 +227,46 @@ def test_segments_cover_the_clip_evenly(frames: int, keyint: int | None) -> None
 def test_segments_fit_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     frame = 3 * 320 * 160
     monkeypatch.setattr(segments, "SEGMENT_BYTES", 10 * frame + 5)
-    assert plan_segments(25, 320, 160, None).lengths == (9, 8, 8)
-    assert plan_segments(10, 320, 160, None).lengths == (10,)
-    assert plan_segments(25, 320, 160, 5).lengths == (5,) * 5
+    assert plan_segments(range(25), 320, 160).lengths == (9, 8, 8)
+    assert plan_segments(range(10), 320, 160).lengths == (10,)
+    assert plan_segments(range(25), 320, 160, keyint=5).lengths == (5,) * 5
     monkeypatch.setattr(segments, "SEGMENT_BYTES", 1)
-    assert plan_segments(3, 320, 160, None).lengths == (1, 1, 1)
+    assert plan_segments(range(3), 320, 160).lengths == (1, 1, 1)
+
+
+@given(
+    st.lists(st.integers(1, 50), min_size=1, max_size=60).map(
+        lambda steps: list(itertools.accumulate(steps))
+    ),
+    st.integers(1, 400),
+    st.integers(1, 70),
+)
+def test_segments_of_a_duration(pts: list[int], ticks: int, keyint: int) -> None:
+    plan = plan_segments(pts, 320, 160, keyint=keyint, ticks=ticks)
+    assert plan.frames == len(pts)
+    assert min(plan.lengths) >= 1
+    assert max(plan.lengths) <= keyint
+    for first, count in plan.ranges():
+        # A frame cannot be cut: what a segment shows beside its last frame is within the bound.
+        assert pts[first + count - 1] - pts[first] <= ticks
+
+
+def test_segments_of_a_duration_are_equal_at_a_constant_rate() -> None:
+    assert plan_segments(range(0, 1000, 10), 320, 160, ticks=300).lengths == (25,) * 4
+    assert plan_segments(range(0, 1000, 10), 320, 160, ticks=250).lengths == (25,) * 4
+    assert plan_segments(range(0, 1000, 10), 320, 160, ticks=240).lengths == (20,) * 5
+    assert plan_segments([7], 320, 160, ticks=1).lengths == (1,)
+
+
+def test_scenes_get_segments_of_their_own_unless_they_are_short() -> None:
+    def lengths(*cuts: int, **changes: int) -> tuple[int, ...]:
+        return plan_segments(range(100), 320, 160, cuts=cuts, **changes).lengths
+
+    assert lengths(40) == (40, 60)
+    assert lengths(40, keyint=30) == (20, 20, 30, 30)
+    assert lengths(40, ticks=30) == (20, 20, 30, 30)
+    assert lengths(5, 12, 20, 30, 60, 65, 92) == (12, 18, 30, 40)
+    assert lengths(99) == lengths(1) == (100,)
 
 
 @given(st.integers(1, 10**8), st.lists(st.integers(1, 50), min_size=1, max_size=40))

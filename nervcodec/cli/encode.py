@@ -18,6 +18,7 @@ from nervcodec.cli.common import (
     resolve_paths,
     say,
 )
+from nervcodec.cli.position import position
 from nervcodec.cli.progress import Progress, emit
 from nervcodec.cli.signals import INTERRUPTED, StopRequest
 from nervcodec.config import (
@@ -59,7 +60,19 @@ ATTENTIONS = {attention.name.lower(): attention for attention in Attention}
 @click.option("--size", metavar="WxH", help="Scale the frames, down by area.")
 @click.option("--crop", metavar="WxH", help="Cut from the middle, before --size.")
 @click.option("--frames", type=click.IntRange(1), help="Encode only the first N frames.")
-@click.option("--keyint", type=click.IntRange(1), help="Frames a segment. Default: one segment.")
+@click.option(
+    "--keyint",
+    metavar="N|TIME",
+    help="The longest segment, in frames or as a time such as 10s. Default: one segment.",
+)
+@click.option(
+    "--scene-cut",
+    type=float,
+    is_flag=False,
+    flag_value=10.0,
+    metavar="[PERCENT]",
+    help="Begin a segment where a frame differs so much from the one before (10 alone).",
+)
 @click.option("-an", "no_audio", is_flag=True, help="Leave the audio out.")
 @click.option(
     "--arch",
@@ -160,6 +173,7 @@ def encode_command(
       hfsv encode in.mp4 out.hfsv --params 60k --preset fast
       hfsv encode in.mp4 out.hfsv --crop 1280x640 --size 320x160
       hfsv encode in.mp4 out.hfsv --arch hnerv --epochs 300
+      hfsv encode film.mp4 out.hfsv --keyint 10s --scene-cut
       hfsv encode in.mp4 out.hfsv --resume
     """
     source, output = resolve_paths(paths, input_path, output_path)
@@ -215,7 +229,8 @@ def _config(overwrite: bool, options: dict[str, Any]) -> EncodeConfig:
         crop=parse_size(options["crop"]) if options["crop"] else None,
         size=parse_size(options["size"]) if options["size"] else None,
         frames=options["frames"],
-        keyint=options["keyint"],
+        keyint=position(options["keyint"]) if options["keyint"] else None,
+        scene_cut=options["scene_cut"],
         audio=not options["no_audio"],
         device=options["device"],
         threads=options["threads"],

@@ -1,0 +1,30 @@
+"""A place in a clip as a person writes it: a frame's number or a time."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+from nervcodec.errors import UsageError
+
+_NUMBER = re.compile(r"-?[0-9]{1,9}")
+_SECONDS = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(s|ms)")
+_CLOCK = re.compile(r"(?:([0-9]{1,6}):)?([0-9]{1,2}):([0-9]{1,2}(?:\.[0-9]{1,9})?)")
+
+
+def position(text: str) -> int | timedelta:
+    """A frame's number, or a time: 3.5s, 200ms, 1:02, 00:01:02.5.
+
+    Raises:
+        UsageError
+    """
+    text = str(text)  # an option's default comes as it is
+    if _NUMBER.fullmatch(text):
+        return int(text)
+    if match := _SECONDS.fullmatch(text):
+        return timedelta(seconds=float(match[1]) / (1000 if match[2] == "ms" else 1))
+    match = _CLOCK.fullmatch(text)
+    if match and int(match[2]) < 60 and float(match[3]) < 60:
+        minutes = 60 * int(match[1] or 0) + int(match[2])
+        return timedelta(minutes=minutes, seconds=float(match[3]))
+    raise UsageError(f"{text!r} is neither a frame's number nor a time such as 3.5s or 1:02.5")
