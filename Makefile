@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: help demo test slow check bench format clean
+.PHONY: help demo test slow check bench vectors fuzz format clean
 
 help:            ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -30,6 +30,15 @@ check: $(STAMP)  ## Lint and type-check
 
 bench: $(STAMP)  ## Print speed and memory as JSON
 	$(BIN)/python -m benchmarks.speed
+
+vectors: $(STAMP) ## Make the conformance vectors again
+	$(BIN)/python -m tools.make_vectors
+
+fuzz: $(STAMP)   ## Fuzz everything that reads files for a while (FUZZ_SECONDS=60 a target)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[fuzz]'
+	for target in $$($(BIN)/python -m tools.fuzz --list); do \
+	    $(BIN)/python -m tools.fuzz $$target --seconds $(or $(FUZZ_SECONDS),60) || exit 1; \
+	done
 
 format: $(STAMP) ## Format the code
 	$(BIN)/ruff check --fix .

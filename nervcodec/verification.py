@@ -97,7 +97,7 @@ def verify(
         BitstreamError: on any mismatch; of frames, it names all segments concerned.
         InputVideoError, UsageError: if ``source`` is unfit.
     """
-    with HfsvFile(path, device=device, limits=limits) as file:
+    with HfsvFile(path, device=device, limits=limits, cache_bytes=0) as file:
         if frames or source is not None:
             file.check_clip_limits()
         mismatched: list[int] = []

@@ -25,6 +25,8 @@ CONSTANT = 65
 MAX_GOLOMB_ORDER = 23
 MAX_TABLE_SHIFT = 12
 """How far the encoder tries to coarsen an explicit table's weights."""
+BLOCK = 1 << 16
+"""Symbols that are decoded at a time."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,17 @@ def decode(words: npt.NDArray[np.uint32], parts: Sequence[tuple[int, Table]]) ->
     if words.size and words[-1] == 0:
         raise BitstreamError("the coded data ends with a zero word")
     coder = constriction.stream.stack.AnsCoder(words)
-    result = [table.to_symbols(coder.decode(_model(table), count)) for count, table in parts]
+    result = [_decode_tensor(coder, count, table) for count, table in parts]
     if not coder.is_empty():
         raise BitstreamError("the coded data does not end with the last symbol")
     return result
+
+
+def _decode_tensor(coder: constriction.stream.stack.AnsCoder, count: int, table: Table) -> Symbols:
+    """The next ``count`` symbols, in blocks: an index takes four bytes and its arithmetic more."""
+    model = _model(table)
+    symbols: Symbols = np.empty(count, dtype=np.uint8)
+    for start in range(0, count, BLOCK):
+        block = symbols[start : start + BLOCK]
+        block[:] = table.to_symbols(coder.decode(model, block.size))
+    return symbols
