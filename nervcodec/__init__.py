@@ -34,10 +34,12 @@ from nervcodec.errors import (
 from nervcodec.version import __version__
 
 if TYPE_CHECKING:
-    from nervcodec.decoder import DecodeConfig, DecodeReport, HfsvFile, decode
-    from nervcodec.decoder import HfsvFile as open
+    from nervcodec.clip import HfsvFile
+    from nervcodec.clip import HfsvFile as open
+    from nervcodec.decoder import DecodeConfig, DecodeReport, decode
     from nervcodec.encoder import encode
     from nervcodec.info import FileInfo, probe
+    from nervcodec.loader import FrameDataset
     from nervcodec.reports import EncodeProgress, EncodeReport
     from nervcodec.verification import DamageReport, VerifyReport, examine, verify
 
@@ -51,6 +53,7 @@ __all__ = [
     "EncodeProgress",
     "EncodeReport",
     "FileInfo",
+    "FrameDataset",
     "HfsvError",
     "HfsvFile",
     "InputVideoError",
@@ -77,13 +80,14 @@ __all__ = [
 _LAZY = {
     "DecodeConfig": ("nervcodec.decoder", "DecodeConfig"),
     "DecodeReport": ("nervcodec.decoder", "DecodeReport"),
-    "HfsvFile": ("nervcodec.decoder", "HfsvFile"),
+    "FrameDataset": ("nervcodec.loader", "FrameDataset"),
+    "HfsvFile": ("nervcodec.clip", "HfsvFile"),
     "DamageReport": ("nervcodec.verification", "DamageReport"),
     "VerifyReport": ("nervcodec.verification", "VerifyReport"),
     "examine": ("nervcodec.verification", "examine"),
     "decode": ("nervcodec.decoder", "decode"),
     "verify": ("nervcodec.verification", "verify"),
-    "open": ("nervcodec.decoder", "HfsvFile"),
+    "open": ("nervcodec.clip", "HfsvFile"),
     "EncodeProgress": ("nervcodec.reports", "EncodeProgress"),
     "EncodeReport": ("nervcodec.reports", "EncodeReport"),
     "encode": ("nervcodec.encoder", "encode"),

@@ -1,20 +1,23 @@
 """From a segment's symbols to frames: the fast float32 path and the normative float64 one.
 
-:mod:`nervcodec.decoder` serves frames of whole files with it.
+:mod:`nervcodec.clip` serves frames of whole files with it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from nervcodec.bitstream.segment import Segment
 from nervcodec.bitstream.stream import HASH_BYTES
-from nervcodec.bitstream.tensors import EMBEDDING, activation_bytes
+from nervcodec.bitstream.syntax import ModelSpec
+from nervcodec.bitstream.tensors import EMBEDDING, activation_bytes, parameter_count
 from nervcodec.errors import BitstreamError, UsageError
 from nervcodec.models.blocks import channels_last
 from nervcodec.models.hnerv import HnervDecoder
@@ -22,6 +25,9 @@ from nervcodec.models.hnerv import HnervDecoder
 BATCH_BYTES = 1 << 30
 MAX_BATCH = 16
 """Frames evaluated together on a GPU, so many that their maps take 1 GiB by estimate."""
+
+NETWORK_OVERHEAD = 100_000
+"""Bytes that a network takes beside its values: some hundred Python objects, as measured."""
 
 Frames = npt.NDArray[np.uint8]
 
@@ -84,19 +90,54 @@ class SegmentRenderer:
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frames]:
         """Frames of the segment, (H, W, 3) uint8 RGB, in the order of ``indices``."""
+        for batch in self.batches(indices):
+            yield from batch.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+    def batches(self, indices: Sequence[int]) -> Iterator[Tensor]:
+        """The same frames as (B, 3, H, W) on the renderer's device, some at a time."""
         for start in range(0, len(indices), self._batch):
-            yield from self._evaluate(indices[start : start + self._batch])
+            yield self._evaluate(indices[start : start + self._batch])
 
     @torch.inference_mode()
-    def _evaluate(self, indices: Sequence[int]) -> Frames:
+    def _evaluate(self, indices: Sequence[int]) -> Tensor:
         embedding = self._embedding[torch.tensor(indices, device=self._device)]
-        # cuDNN would use TF32 by itself, which is outside the conformance bound.
-        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-            rgb = self._network(embedding)
+        rgb = self._network(embedding)
         if rgb.isnan().any():
             raise BitstreamError("the network does not give numbers: its weights overflow")
-        samples = torch.floor(rgb * 255.0 + 0.5).to(torch.uint8)
-        return samples.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        return torch.floor(rgb * 255.0 + 0.5).to(torch.uint8)
+
+
+def network_bytes(model: ModelSpec, width: int, height: int, frames: int) -> int:
+    """Memory that a float32 :class:`SegmentRenderer` keeps, by estimate."""
+    return 4 * parameter_count(model, width, height, frames) + NETWORK_OVERHEAD
+
+
+class RendererCache:
+    """Renderers by number, those used latest: ``capacity`` bytes of them, but always one."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._kept: OrderedDict[int, tuple[SegmentRenderer, int]] = OrderedDict()
+        self._bytes = 0
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._kept
+
+    def get(self, number: int, size: int, build: Callable[[], SegmentRenderer]) -> SegmentRenderer:
+        """The renderer kept, else a new one of ``size`` bytes; room for it is made before."""
+        if number in self._kept:
+            self._kept.move_to_end(number)
+            return self._kept[number][0]
+        while self._kept and self._bytes + size > self.capacity:
+            self._bytes -= self._kept.popitem(last=False)[1][1]
+        renderer = build()
+        self._kept[number] = renderer, size
+        self._bytes += size
+        return renderer
+
+    def clear(self) -> None:
+        self._kept.clear()
+        self._bytes = 0
 
 
 class FramesDigest:

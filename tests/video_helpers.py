@@ -11,6 +11,8 @@ import av
 import numpy as np
 import pytest
 from av.audio.frame import AudioFrame
+from av.packet import Packet
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 
 KR_KB = {
@@ -126,6 +128,57 @@ def _add_tone(output: av.container.OutputContainer, sound: av.AudioStream, spec:
     frame.sample_rate, frame.pts = spec.audio_rate, 0
     output.mux(sound.encode(frame))
     output.mux(sound.encode(None))
+
+
+@dataclass(frozen=True)
+class Subtitles:
+    """Texts, each (start, duration, text) in milliseconds, as :func:`add_subtitles` takes them."""
+
+    codec: str
+    texts: tuple[tuple[int, int, bytes], ...]
+    language: str = "und"
+    title: str = ""
+    disposition: int = 0
+
+
+def add_subtitles(path: Path, source: Path, container: str, *subtitles: Subtitles) -> Path:
+    """Write the streams of ``source`` and then these subtitles to ``path``."""
+    options = {"default_mode": "passthrough"} if container == "matroska" else {}
+    with (
+        av.open(os.fspath(source)) as old,
+        av.open(os.fspath(path), "w", format=container, container_options=options) as new,
+    ):
+        copies = {s.index: new.add_stream_from_template(s) for s in old.streams}
+        streams = []
+        for spec in subtitles:
+            stream = new.add_mux_stream(spec.codec)
+            stream.time_base, stream.disposition = Fraction(1, 1000), Disposition(spec.disposition)
+            stream.metadata.update({"language": spec.language, "title": spec.title})
+            streams.append(stream)
+        for packet in old.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream.index]
+                new.mux(packet)
+        for stream, spec in zip(streams, subtitles, strict=True):
+            for start, duration, text in spec.texts:
+                packet = Packet(text)
+                packet.pts = packet.dts = start
+                packet.duration, packet.time_base = duration, Fraction(1, 1000)
+                packet.stream = stream
+                new.mux(packet)
+    return path
+
+
+def subtitle_packets(path: Path) -> list[list[tuple[Fraction, Fraction, bytes]]]:
+    """(start, duration, bytes) of each text of each subtitle stream; empty MP4 texts left out."""
+    with av.open(os.fspath(path)) as container:
+        streams = container.streams.subtitles
+        found: dict[int, list[tuple[Fraction, Fraction, bytes]]] = {s.index: [] for s in streams}
+        for packet in container.demux(streams) if streams else ():
+            if packet.size and bytes(packet) != bytes(2):
+                times = (packet.pts * packet.time_base, (packet.duration or 0) * packet.time_base)
+                found[packet.stream.index].append((*times, bytes(packet)))
+        return list(found.values())
 
 
 def decoded(path: Path) -> list[VideoFrame]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -18,6 +19,7 @@ from nervcodec.cli.common import (
     resolve_paths,
     say,
 )
+from nervcodec.cli.position import position
 from nervcodec.cli.progress import Progress, emit
 from nervcodec.errors import BitstreamError, UnsupportedError
 
@@ -38,6 +40,14 @@ from nervcodec.errors import BitstreamError, UnsupportedError
 )
 @click.option("-an", "no_audio", is_flag=True, help="Leave the audio out.")
 @click.option(
+    "--start",
+    type=position,
+    default=0,
+    metavar="N|TIME",
+    help="First frame: its number, from the end where negative, or a time such as 3.5s or 1:02.",
+)
+@click.option("--frames", type=click.IntRange(1), metavar="N", help="Render so many frames.")
+@click.option(
     "--salvage", is_flag=True, help="Of a damaged file, render the segments that are whole."
 )
 @limit_options
@@ -49,6 +59,8 @@ def decode_command(
     codec: str | None,
     crf: int,
     no_audio: bool,
+    start: int | timedelta,
+    frames: int | None,
     salvage: bool,
     limits: Limits,
     overwrite: bool,
@@ -62,6 +74,9 @@ def decode_command(
     The network's frames are the reference; an MP4 holds a rendition of them in H.264 or HEVC,
     FFV1 in .mkv holds them exactly. Timestamps and audio are those of the source.
 
+    With --start or --frames only a part is rendered and evaluated, its sound with it; the part
+    begins at time 0. At a time --start is the frame that is shown then.
+
     Of a damaged file --salvage renders what is left; the last frame before lost ones is shown
     until the next that is there.
 
@@ -70,6 +85,7 @@ def decode_command(
       hfsv decode out.hfsv out.mp4
       hfsv decode out.hfsv lossless.mkv
       hfsv decode out.hfsv out.mp4 --codec hevc --crf 16
+      hfsv decode out.hfsv part.mp4 --start 1:02.5 --frames 100
       hfsv decode damaged.hfsv rest.mp4 --salvage
     """
     source, output = resolve_paths(paths, input_path, output_path)
@@ -85,6 +101,8 @@ def decode_command(
         overwrite=overwrite,
         limits=limits,
         salvage=salvage,
+        start=start,
+        frames=frames,
     )
     try:
         with Progress(quiet, as_json) as progress:

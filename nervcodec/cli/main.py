@@ -15,6 +15,7 @@ import click
 from nervcodec.cli.common import say
 from nervcodec.cli.decode import decode_command
 from nervcodec.cli.encode import encode_command
+from nervcodec.cli.frame import frame_command
 from nervcodec.cli.info import info_command
 from nervcodec.cli.signals import INTERRUPTED, TERMINATED, Terminated, on_terminate
 from nervcodec.cli.verify import verify_command
@@ -60,6 +61,7 @@ def cli(context: click.Context, config_path: Path | None, debug: bool) -> None:
 
 cli.add_command(encode_command)
 cli.add_command(decode_command)
+cli.add_command(frame_command)
 cli.add_command(info_command)
 cli.add_command(verify_command)
 

@@ -1,14 +1,17 @@
-"""Carrying the audio of a video, packet by packet, without re-encoding it.
+"""Carrying the sound and subtitles of a video, packet by packet, without re-encoding them.
 
-:func:`extract` puts it in a small MP4 in memory that goes into the .hfsv; :func:`copy_into`
-brings it to the output that :mod:`.writer` makes. MP4 keeps the priming of AAC and times to the
+:func:`extract` puts them in a small MP4 in memory that goes into the .hfsv; :func:`copy_into`
+brings them to the output that :mod:`.writer` makes. MP4 keeps the priming of AAC and times to the
 sample; Matroska, whose clock ticks in milliseconds, is for codecs that MP4 does not know.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
 import os
+import re
+import struct
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -18,36 +21,54 @@ from av.container import InputContainer, OutputContainer
 
 from nervcodec.errors import BitstreamError, InputVideoError, OutputError
 from nervcodec.video.errors_av import AV_ERRORS, cause, file_name, is_system_error
-from nervcodec.video.probing import not_carried
 from nervcodec.video.remux import (
-    AudioPacket,
+    CopiedPacket,
+    CopiedStream,
     PacketOrder,
+    Sample,
     add_copy,
-    audio_packets,
+    begins_before,
     can_carry,
     common_timescale,
+    copied_streams,
     describe_stream,
     first_packets,
     open_memory_output,
     packet_start,
+    packets_of,
+    read_titles,
 )
 from nervcodec.video.source import open_input
 
 CONTAINERS = ("mp4", "matroska")
-"""What passed-through audio may be wrapped in, the better first."""
+"""What passed-through streams may be wrapped in, the better first."""
 
 MAX_STREAMS = 32
-"""Audio streams that a .hfsv may carry: films have some ten, hostile files have thousands."""
+"""Streams that a .hfsv may carry: films have some ten, hostile files have thousands."""
 
-_SOURCE = "passed-through audio"
+_SUFFIXES = {"mp4": ".mp4", "mov": ".mov", "matroska": ".mkv"}
+"""Of outputs, by FFmpeg's name of the container."""
+
+_SOURCE = "passed-through file"
+
+_TABLE = re.compile(rb"stsz|stz2|trun|stsc|stco|co64")
+_COUNT_AT = {b"stsz": 12, b"stz2": 12, b"trun": 8}
+"""MP4's tables of samples, and how far from its name each states their number."""
+
+_LISTED_TOGETHER = 128
+"""FFmpeg makes one entry of so many samples in a row, or more, where they are alike."""
+
+_MOST_BOXES = 1 << 18
+_TOO_MANY_SAMPLES = f"the {_SOURCE} announces more samples than it can hold"
 
 
 @dataclass(frozen=True)
 class Passthrough:
-    """Audio streams in a file in memory.
+    """Audio and subtitle streams in a file in memory.
 
-    ``data`` is a complete MP4 or Matroska file by ``container`` (of :data:`CONTAINERS`).
-    ``streams`` and ``dropped`` describe for a person what it holds and what it does not.
+    ``data`` is a complete MP4 or Matroska file by ``container`` (of :data:`CONTAINERS`), or empty
+    when no stream is kept. ``streams`` and ``dropped`` describe for a person what it holds and
+    what it does not, and why.
     """
 
     data: bytes
@@ -56,56 +77,88 @@ class Passthrough:
     dropped: tuple[str, ...]
 
 
-def extract(path: str | os.PathLike[str], *, end: Fraction | None = None) -> Passthrough | None:
-    """The audio of a video file up to ``end`` (seconds; packets that begin there are dropped).
+def extract(
+    path: str | os.PathLike[str],
+    *,
+    end: Fraction | None = None,
+    audio: bool = True,
+    subtitles: bool = True,
+) -> Passthrough | None:
+    """The sound and subtitles of a video file up to ``end`` (seconds).
 
-    None when the file holds no audio. Raises InputVideoError when the file or its audio cannot
-    be read, or when no container can carry any of it.
+    Packets that begin at ``end`` or later are dropped; what is not wanted is passed over in
+    silence. None when the file holds nothing of what is wanted. Raises InputVideoError when the
+    file cannot be read, or when it has sound of which no container can carry any.
     """
     name = file_name(path)
     with open_input(path) as source:
-        streams = tuple(source.streams.audio)
+        streams = copied_streams(source, audio=audio, subtitles=subtitles)
         if not streams:
             return None
+        samples = first_packets(source, streams, name, end)
+        fitting = {c: [s for s in streams if _fits(c, s, samples)] for c in CONTAINERS}
+        container = max(CONTAINERS, key=lambda c: _worth(fitting[c]))
+        kept = fitting[container][:MAX_STREAMS]
         names = {s.index: describe_stream(s) for s in streams}
-        others = [item for item in not_carried(source, None) if not item.startswith("video")]
-        samples = first_packets(source, streams, name)
-        fitting = {
-            c: [
-                s.index for s in streams if s.index in samples and can_carry(c, s, samples[s.index])
-            ]
-            for c in CONTAINERS
-        }
-    container = max(CONTAINERS, key=lambda c: len(fitting[c]))
-    kept = fitting[container][:MAX_STREAMS]
-    if not kept:
-        listed = ", ".join(names.values())
-        raise InputVideoError(f"{name}: its audio ({listed}) cannot be carried; leave it out")
+        dropped = [
+            f"{names[s.index]}: {_why_dropped(s, samples, fitting, container)}"
+            for s in streams
+            if s not in kept
+        ]
+        sound = [s for s in streams if isinstance(s, AudioStream) and s.index in samples]
+        if sound and not any(s in kept for s in sound):
+            listed = ", ".join(names[s.index] for s in sound)
+            raise InputVideoError(f"{name}: its audio ({listed}) cannot be carried; leave it out")
+        indices = [s.index for s in kept]
     return Passthrough(
-        data=_wrap(path, container, kept, end),
+        data=_wrap(path, container, indices, end) if indices else b"",
         container=container,
-        streams=tuple(names[i] for i in kept),
-        dropped=(*(text for index, text in names.items() if index not in kept), *others),
+        streams=tuple(names[i] for i in indices),
+        dropped=tuple(dropped),
     )
+
+
+def _fits(container: str, stream: CopiedStream, samples: dict[int, Sample]) -> bool:
+    return stream.index in samples and can_carry(container, stream, samples[stream.index])
+
+
+def _worth(streams: list[CopiedStream]) -> tuple[int, int]:
+    """The sound that a container can carry counts first, then the subtitles."""
+    sound = sum(isinstance(s, AudioStream) for s in streams)
+    return sound, len(streams) - sound
+
+
+def _why_dropped(
+    stream: CopiedStream,
+    samples: dict[int, Sample],
+    fitting: dict[str, list[CopiedStream]],
+    container: str,
+) -> str:
+    if stream.index not in samples:
+        return "there is nothing in it"
+    if stream in fitting[container]:
+        return f"more than {MAX_STREAMS} streams"
+    if any(stream in others for others in fitting.values()):
+        return f"it does not go into {_SUFFIXES[container]}, which the other streams need"
+    return "neither MP4 nor Matroska can carry it"
 
 
 def _wrap(
     path: str | os.PathLike[str], container: str, kept: list[int], end: Fraction | None
 ) -> bytes:
-    """Mux the ``kept`` audio streams of a file into ``container``; the bytes of the result."""
+    """Mux the ``kept`` streams of a file into ``container``; the bytes of the result."""
     name = file_name(path)
     buffer = io.BytesIO()
     with open_input(path) as source:
-        streams = tuple(s for s in source.streams.audio if s.index in kept)
-        scale = common_timescale(*(max(s.codec_context.sample_rate, 1) for s in streams))
+        streams = tuple(s for s in copied_streams(source) if s.index in kept)
+        scale = common_timescale(*(_sample_rates(streams) or (1000,)))
         order = PacketOrder()
         try:
             with open_memory_output(buffer, container, scale) as output:
                 copies = {s.index: add_copy(output, s) for s in streams}
                 output.start_encoding()
-                for packet in audio_packets(source, streams, name):
-                    start = packet_start(packet)
-                    if end is None or start is None or start < end:
+                for packet in packets_of(source, streams, name):
+                    if begins_before(packet, end):
                         order.fix(packet)
                         packet.stream = copies[packet.stream.index]
                         output.mux(packet)
@@ -116,33 +169,43 @@ def _wrap(
     return buffer.getvalue()
 
 
-class AudioCopy:
-    """Passed-through audio on its way into an output, in step with the video.
+def _sample_rates(streams: tuple[CopiedStream, ...]) -> tuple[int, ...]:
+    sound = (s for s in streams if isinstance(s, AudioStream))
+    return tuple(max(s.codec_context.sample_rate, 1) for s in sound)
 
-    Made from bytes that may be hostile: everything wrong with them is a BitstreamError.
+
+class AudioCopy:
+    """Passed-through sound and subtitles on their way into an output, in step with the video.
+
+    Made from bytes that may be hostile: everything wrong with them is a BitstreamError. Streams
+    of kinds that are not wanted are passed over.
     ``sample_rates`` are known before :meth:`attach`, which fills ``warnings``.
     """
 
-    def __init__(self, data: bytes, container: str) -> None:
+    def __init__(
+        self, data: bytes, container: str, *, audio: bool = True, subtitles: bool = True
+    ) -> None:
         if container not in CONTAINERS:
-            raise BitstreamError(f"passed-through audio is in an unknown container: {container!r}")
+            raise BitstreamError(f"the {_SOURCE} is in an unknown container: {container!r}")
         self._source = _open_bytes(data, container)
-        self._streams = tuple(self._source.streams.audio)
-        if len(self._streams) != len(self._source.streams) or not self._streams:
-            raise BitstreamError("the passed-through streams are not all audio")
-        if len(self._streams) > MAX_STREAMS:
-            raise BitstreamError(f"{len(self._streams)} audio streams, at most {MAX_STREAMS}")
-        if any(s.codec_context is None for s in self._streams):
-            raise BitstreamError("the passed-through audio is of an unknown codec")
+        streams = copied_streams(self._source)
+        if len(streams) != len(self._source.streams) or not streams:
+            raise BitstreamError("the passed-through streams are not all audio or subtitles")
+        if len(streams) > MAX_STREAMS:
+            raise BitstreamError(f"{len(streams)} passed-through streams, at most {MAX_STREAMS}")
+        if any(s.codec_context is None for s in streams):
+            raise BitstreamError("a passed-through stream is of an unknown codec")
+        read_titles(streams)
         with _open_bytes(data, container) as trial:
             try:
-                self._samples = first_packets(trial, tuple(trial.streams.audio), _SOURCE)
+                self._samples = first_packets(trial, copied_streams(trial), _SOURCE)
             except InputVideoError as exc:
                 raise BitstreamError(str(exc)) from exc
-        self.sample_rates = tuple(max(s.codec_context.sample_rate, 1) for s in self._streams)
+        self._streams = copied_streams(self._source, audio=audio, subtitles=subtitles)
+        self.sample_rates = _sample_rates(self._streams)
         self.warnings: list[str] = []
-        self._copies: dict[int, AudioStream] = {}
-        self._waiting: AudioPacket | None = None
+        self._copies: dict[int, CopiedStream] = {}
+        self._waiting: CopiedPacket | None = None
         self._order = PacketOrder()
 
     def attach(self, output: OutputContainer) -> None:
@@ -150,15 +213,20 @@ class AudioCopy:
         self._output = output
         container = output.format.name
         for stream in self._streams:
-            sample = self._samples.get(stream.index)
-            if sample is not None and can_carry(container, stream, sample):
+            if _fits(container, stream, self._samples):
                 self._copies[stream.index] = add_copy(output, stream)
-            else:
-                self.warnings.append(
-                    f"audio left out, {container} cannot carry it: {describe_stream(stream)}"
-                )
+            elif stream.index in self._samples:
+                self.warnings.append(self._why_left_out(stream, container))
         kept = tuple(s for s in self._streams if s.index in self._copies)
-        self._packets = audio_packets(self._source, kept, _SOURCE)
+        self._packets = packets_of(self._source, kept, _SOURCE)
+
+    def _why_left_out(self, stream: CopiedStream, container: str) -> str:
+        """What is lost, and the kinds of output that could carry it."""
+        able = [text for c, text in _SUFFIXES.items() if _fits(c, stream, self._samples)]
+        kind = "audio" if isinstance(stream, AudioStream) else "subtitles"
+        hint = f", {' and '.join(able)} can" if able else ""
+        left_out = f"{kind} left out, {_SUFFIXES[container]} cannot carry it{hint}"
+        return f"{left_out}: {describe_stream(stream)}"
 
     def mux_until(self, time: Fraction | None, shift: Fraction = Fraction(0)) -> None:
         """Write the packets that begin before ``time`` (seconds; None: all), ``shift`` later."""
@@ -173,13 +241,13 @@ class AudioCopy:
             self._mux(packet, shift)
             self._waiting = None
 
-    def _next_packet(self) -> AudioPacket | None:
+    def _next_packet(self) -> CopiedPacket | None:
         try:
             return next(self._packets, None)
         except InputVideoError as exc:
             raise BitstreamError(str(exc)) from exc
 
-    def _mux(self, packet: AudioPacket, shift: Fraction) -> None:
+    def _mux(self, packet: CopiedPacket, shift: Fraction) -> None:
         try:
             ticks = round(shift / packet.time_base)
             packet.pts = None if packet.pts is None else packet.pts + ticks
@@ -189,7 +257,7 @@ class AudioCopy:
             self._output.mux(packet)
         except AV_ERRORS as exc:
             if is_system_error(exc):
-                raise OutputError(f"cannot write the audio: {cause(exc)}") from exc
+                raise OutputError(f"cannot write the sound or subtitles: {cause(exc)}") from exc
             raise BitstreamError(f"the {_SOURCE} is damaged: {cause(exc)}") from exc
 
     def close(self) -> None:
@@ -200,6 +268,8 @@ class AudioCopy:
 
 def _open_bytes(data: bytes, container: str) -> InputContainer:
     """Open passed-through bytes as ``container`` and nothing else, without access to files."""
+    if container == "mp4":
+        _check_samples(data)
     try:
         return av.open(
             io.BytesIO(data),
@@ -212,8 +282,47 @@ def _open_bytes(data: bytes, container: str) -> InputContainer:
         raise BitstreamError(f"the {_SOURCE} is damaged: {cause(exc)}") from exc
 
 
+def _check_samples(data: bytes) -> None:
+    """Refuse an MP4 that announces more samples than it can hold.
+
+    FFmpeg lists them all on opening, which for some thousand bytes can take gigabytes. It finds
+    tables in boxes of many kinds, so they are looked for by name.
+    """
+
+    def number(place: int) -> int:
+        return int.from_bytes(data[place : place + 4], "big")
+
+    tables = _tables(data)
+    samples = sum(number(at + _COUNT_AT[name]) for name, at in tables if name in _COUNT_AT)
+    chunks = sum(number(at + 8) for name, at in tables if name in (b"stco", b"co64"))
+    runs = [(at, number(at + 8)) for name, at in tables if name == b"stsc"]
+    if samples > len(data) or 12 * sum(count for _, count in runs) > len(data):
+        raise BitstreamError(_TOO_MANY_SAMPLES)
+    longest = max((number(at + 16 + 12 * k) for at, count in runs for k in range(count)), default=0)
+    if chunks * longest > _LISTED_TOGETHER * len(data):
+        raise BitstreamError(_TOO_MANY_SAMPLES)
+
+
+def _tables(data: bytes) -> list[tuple[bytes, int]]:
+    """Names and places of an MP4's tables, wherever they are but among the samples' own bytes."""
+    tables: list[tuple[bytes, int]] = []
+    start = boxes = 0
+    while start + 8 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, start)
+        if size == 1:
+            size = int.from_bytes(data[start + 8 : start + 16], "big")
+        end = min(start + size, len(data)) if size >= 8 else len(data)
+        if kind != b"mdat":
+            found = itertools.islice(_TABLE.finditer(data, start, end), _MOST_BOXES)
+            tables += [(match[0], match.start()) for match in found]
+        start, boxes = end, boxes + 1
+        if boxes + len(tables) > _MOST_BOXES:
+            raise BitstreamError(f"the {_SOURCE} has more than {_MOST_BOXES} boxes")
+    return tables
+
+
 def copy_into(passthrough_bytes: bytes, container_name: str, output: OutputContainer) -> AudioCopy:
-    """Add the audio's streams to ``output``; call ``mux_until`` on the result as video comes.
+    """Add the streams to ``output``; call ``mux_until`` on the result as video comes.
 
     Raises BitstreamError for damaged bytes; what ``output`` cannot carry is in ``warnings``.
     """

@@ -15,7 +15,7 @@ import numpy as np
 from av.container import InputContainer
 from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
-from av.stream import Stream
+from av.stream import Discard, Stream
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -23,13 +23,8 @@ from av.video.stream import VideoStream
 from nervcodec.errors import InputVideoError
 from nervcodec.video.color import can_convert, decide_color
 from nervcodec.video.errors_av import file_name
-from nervcodec.video.info import ColorInfo, VideoInfo
+from nervcodec.video.info import TAGS, Chapter, ColorInfo, VideoInfo
 from nervcodec.video.source import choose_stream, open_input, packet_rate, video_stream
-
-METADATA_KEYS = frozenset(
-    ("title", "artist", "author", "album", "date", "year", "genre", "comment", "description")
-) | {"synopsis", "copyright", "composer", "show", "episode_id", "network", "publisher"}
-"""What is kept of a file's metadata: what a person wrote, not the tool, time or place."""
 
 _DEFAULT_TIME_BASE = Fraction(1, 90000)
 _HDR_TRANSFERS = (16, 18)
@@ -66,12 +61,15 @@ def describe(path: str | os.PathLike[str]) -> tuple[int, VideoInfo]:
             container=container.format.name,
             duration=_duration(container, stream),
             has_audio=bool(container.streams.audio),
-            metadata={k: v for k, v in metadata.items() if k.lower() in METADATA_KEYS},
+            metadata={k.lower(): v for k, v in metadata.items() if k.lower() in TAGS},
             warnings=(
                 *_picture_warnings(frame, stream, color),
                 *_color_warnings(tags, frame, color),
                 *(f"not kept: {item}" for item in not_carried(container, index)),
             ),
+            has_subtitles=bool(container.streams.subtitles),
+            chapters=_chapters(container),
+            mirrored=_is_mirrored(frame),
         )
 
 
@@ -123,16 +121,25 @@ def _picture_warnings(frame: VideoFrame, stream: VideoStream, color: ColorInfo) 
         lines.append("transparency (alpha) is dropped")
     if _bit_depth(frame.format) > 8:
         lines.append(f"{_bit_depth(frame.format)}-bit samples are reduced to 8 bits")
+    if _is_mirrored(frame):
+        lines.append("the mirroring of the picture that the file asks for is not kept")
+    if frame.rotation % 90:
+        lines.append(f"rotation by {frame.rotation} degrees is kept as the nearest of 90")
+    return lines
+
+
+def _is_mirrored(frame: VideoFrame) -> bool:
+    """Whether a player swaps top and bottom before it turns the picture.
+
+    ``frame.rotation`` is that of the display matrix's first row, which such a swap leaves alone.
+    """
     # PyAV's stub knows one of the kinds of side data only.
     side_data = cast(SideDataContainer, frame.side_data)
-    if SideDataType.DISPLAYMATRIX in side_data:
-        matrix = bytes(side_data[SideDataType.DISPLAYMATRIX])
-        a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].astype(float)
-        if a * d - b * c < 0:
-            lines.append("the mirroring of the picture that the file asks for is not kept")
-        if frame.rotation % 90:
-            lines.append(f"rotation by {frame.rotation} degrees is kept as the nearest of 90")
-    return lines
+    if SideDataType.DISPLAYMATRIX not in side_data:
+        return False
+    matrix = bytes(side_data[SideDataType.DISPLAYMATRIX])
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].astype(float)
+    return bool(a * d - b * c < 0)
 
 
 def _is_transparent(frame: VideoFrame) -> bool:
@@ -155,15 +162,29 @@ def _color_warnings(
     return lines
 
 
-def not_carried(container: InputContainer, video_index: int | None) -> list[str]:
-    """What else the file holds that is never kept: other video, subtitles, data, chapters."""
-    items = [
+def not_carried(container: InputContainer, video_index: int) -> list[str]:
+    """What else the file holds that is never kept: other video, data, attachments.
+
+    A data stream that is not to be read is what a MOV file keeps its chapters in.
+    """
+    return [
         f"{stream.type} stream {stream.index} ({stream_name(stream)})"
         for stream in container.streams
-        if stream.type != "audio" and stream.index != video_index
+        if stream.type not in ("audio", "subtitle")
+        and stream.index != video_index
+        and not (stream.type == "data" and stream.discard == Discard.all)
     ]
-    chapters = len(container.chapters())
-    return items + ([f"{chapters} chapters"] if chapters else [])
+
+
+def _chapters(container: InputContainer) -> tuple[Chapter, ...]:
+    """The chapters in the order of their beginning."""
+    found = []
+    for chapter in container.chapters():
+        if ticks := chapter["time_base"]:
+            start = chapter["start"] * ticks
+            end = max(start, chapter["end"] * ticks)
+            found.append(Chapter(start, end, chapter["metadata"].get("title", "")))
+    return tuple(sorted(found, key=lambda chapter: chapter.start))
 
 
 def stream_name(stream: Stream) -> str:

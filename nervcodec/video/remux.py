@@ -1,4 +1,4 @@
-"""Moving audio packets between containers: what :mod:`.passthrough` does in both directions."""
+"""Moving packets between containers: what :mod:`.passthrough` does in both directions."""
 
 from __future__ import annotations
 
@@ -7,42 +7,69 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
+from av.subtitles.stream import SubtitleStream
 
 from nervcodec.errors import InputVideoError
 from nervcodec.video.errors_av import AV_ERRORS, cause
 from nervcodec.video.probing import stream_name
 
-AudioPacket: TypeAlias = "Packet[AudioStream]"
+CopiedStream: TypeAlias = AudioStream | SubtitleStream
+CopiedPacket: TypeAlias = "Packet[CopiedStream]"
 
 MAX_TIMESCALE = 2**31 - 1
 """Largest number of ticks a second that an MP4 movie header takes."""
 
+_MAX_NAME = 127
+"""Bytes of a track's name: MOV states their number in one byte, which FFmpeg reads as signed."""
 
-def describe_stream(stream: AudioStream) -> str:
-    """A stream in words, such as "aac 48000 Hz 5.1 (eng)"."""
+_UNNAMED = frozenset(("SoundHandler", "SubtitleHandler"))
+"""Names that FFmpeg gives to MP4 tracks without a title."""
+
+_MOV_LANGUAGES = {
+    **{"deu": "ger", "fre": "fra", "nld": "dut", "swe": "sve", "ell": "gre", "isl": "ice"},
+    **{"zho": "chi", "cze": "ces", "rum": "ron", "slo": "slk", "nob": "nor"},
+}
+"""QuickTime's own codes, by the other code that ISO 639-2 has; FFmpeg drops what it lacks."""
+
+
+def copied_streams(
+    container: InputContainer, *, audio: bool = True, subtitles: bool = True
+) -> tuple[CopiedStream, ...]:
+    """The streams that may be passed through, in file order."""
+    kinds = (AudioStream,) * audio + (SubtitleStream,) * subtitles
+    return tuple(s for s in container.streams if isinstance(s, kinds))
+
+
+def describe_stream(stream: CopiedStream) -> str:
+    """A stream in words, such as "aac 48000 Hz 5.1 (eng)" or "subrip subtitles (ger)"."""
+    language = stream.language or ""
+    shown = f" ({language})" if language.isalnum() and language != "und" else ""
+    if isinstance(stream, SubtitleStream):
+        return f"{stream_name(stream)} subtitles{shown}"
     context = stream.codec_context
     if context is None:
-        return f"{stream_name(stream)} audio"
-    language = f" ({stream.language})" if stream.language not in (None, "und") else ""
+        return f"{stream_name(stream)} audio{shown}"
     codec = context.codec.canonical_name
-    return f"{codec} {context.sample_rate} Hz {context.layout.name}{language}"
+    return f"{codec} {context.sample_rate} Hz {context.layout.name}{shown}"
 
 
 def muxer_options(container: str, timescale: int) -> dict[str, str]:
     """Options that make a muxer reproducible and its times exact.
 
     ``timescale`` is the ticks a second of MP4's edit lists; by default a millisecond, to which
-    a stream's start would be rounded. Matroska would shift everything to hide AAC's priming.
+    a stream's start would be rounded. Matroska would shift everything to hide AAC's priming, and
+    mark a stream of each kind as default.
     """
+    options = {"fflags": "+bitexact"}
     if container in ("mp4", "mov"):
-        return {"fflags": "+bitexact", "movie_timescale": str(timescale)}
-    return {"fflags": "+bitexact", "avoid_negative_ts": "disabled"}
+        return options | {"movie_timescale": str(timescale)}
+    return options | {"avoid_negative_ts": "disabled", "default_mode": "passthrough"}
 
 
 def common_timescale(*rates: int) -> int:
@@ -57,32 +84,50 @@ def open_memory_output(buffer: io.BytesIO, container: str, timescale: int) -> Ou
     return av.open(buffer, mode="w", format=container, container_options=options)
 
 
-def add_copy(output: OutputContainer, stream: AudioStream) -> AudioStream:
-    """Add a stream like ``stream``, with its language, title and disposition."""
-    copy = output.add_stream_from_template(stream)
+def add_copy(output: OutputContainer, stream: CopiedStream) -> CopiedStream:
+    """Add a stream like ``stream``, with its language, title and disposition.
+
+    MP4 and MOV have no title that FFmpeg reads: it becomes the track's name there.
+    """
+    copy: CopiedStream = output.add_stream_from_template(stream)
     copy.disposition = stream.disposition
-    copy.metadata.update(
-        {k: v for k, v in stream.metadata.items() if k.lower() in ("language", "title")}
-    )
+    tags = {k.lower(): v for k, v in stream.metadata.items()}
+    tags = {k: v for k, v in tags.items() if k in ("language", "title")}
+    container = output.format.name
+    if container == "mov" and "language" in tags:
+        tags["language"] = _MOV_LANGUAGES.get(tags["language"], tags["language"])
+    if container in ("mp4", "mov") and "title" in tags:
+        tags["handler_name"] = tags["title"].encode()[:_MAX_NAME].decode(errors="ignore")
+    copy.metadata.update(tags)
     return copy
 
 
-def packet_start(packet: AudioPacket) -> Fraction | None:
+def read_titles(streams: tuple[CopiedStream, ...]) -> None:
+    """Give the streams of a file made here the titles that :func:`add_copy` made names."""
+    for stream in streams:
+        name = stream.metadata.get("handler_name", "")
+        if name and name not in _UNNAMED:
+            stream.metadata.setdefault("title", name)
+
+
+def packet_start(packet: CopiedPacket) -> Fraction | None:
     """When the packet begins, in seconds; None where the file does not say."""
     ticks = packet.pts if packet.pts is not None else packet.dts
     return None if ticks is None else ticks * packet.time_base
 
 
-def audio_packets(
-    source: InputContainer, streams: tuple[AudioStream, ...], name: str
-) -> Iterator[AudioPacket]:
+def packets_of(
+    source: InputContainer, streams: tuple[CopiedStream, ...], name: str
+) -> Iterator[CopiedPacket]:
     """The packets of ``streams`` that hold data, in file order; InputVideoError on damage."""
     try:
         for packet in source.demux(streams):
             if packet.size:
-                yield packet
+                yield cast(CopiedPacket, packet)
     except AV_ERRORS as exc:
-        raise InputVideoError(f"{name}: its audio cannot be read: {cause(exc)}") from exc
+        raise InputVideoError(
+            f"{name}: its sound or subtitles cannot be read: {cause(exc)}"
+        ) from exc
 
 
 @dataclass(frozen=True)
@@ -96,24 +141,36 @@ class Sample:
 
 
 def first_packets(
-    source: InputContainer, streams: tuple[AudioStream, ...], name: str
+    source: InputContainer,
+    streams: tuple[CopiedStream, ...],
+    name: str,
+    end: Fraction | None = None,
 ) -> dict[int, Sample]:
-    """The first packet of each stream that has one, by stream index."""
+    """The first packet of each stream that has one before ``end`` (seconds), by stream index."""
     found: dict[int, Sample] = {}
-    for packet in audio_packets(source, streams, name):
-        sample = Sample(bytes(packet), packet.pts, packet.dts, packet.time_base)
-        found.setdefault(packet.stream.index, sample)
+    for packet in packets_of(source, streams, name):
+        if begins_before(packet, end):
+            sample = Sample(bytes(packet), packet.pts, packet.dts, packet.time_base)
+            found.setdefault(packet.stream.index, sample)
         if len(found) == len(streams):
             break
     return found
 
 
-def can_carry(container: str, stream: AudioStream, sample: Sample) -> bool:
+def begins_before(packet: CopiedPacket, end: Fraction | None) -> bool:
+    """Whether the packet begins before ``end`` (seconds; None: never), or does not say when."""
+    start = packet_start(packet)
+    return end is None or start is None or start < end
+
+
+def can_carry(container: str, stream: CopiedStream, sample: Sample) -> bool:
     """Whether ``container`` takes this stream, found out by writing one packet of it.
 
     Asking FFmpeg is not enough: it says yes to Opus in MOV and then fails at the header.
     ``stream`` must be of a file that is open.
     """
+    if stream.codec_context is None:
+        return False
     packet = Packet(sample.data)
     packet.pts, packet.dts, packet.time_base = sample.pts, sample.dts, sample.time_base
     try:
@@ -126,17 +183,21 @@ def can_carry(container: str, stream: AudioStream, sample: Sample) -> bool:
 
 
 class PacketOrder:
-    """Makes decoding times rise within each stream, as muxers demand of damaged recordings."""
+    """Makes decoding times rise within each stream, as muxers demand of damaged recordings.
+
+    Subtitles may be several at a time: theirs must not fall.
+    """
 
     def __init__(self) -> None:
         self._last: dict[int, int] = {}
 
-    def fix(self, packet: AudioPacket) -> None:
+    def fix(self, packet: CopiedPacket) -> None:
         """Move ``packet`` (still in its own time base) to after the one before, if it is not."""
         if packet.dts is None:
             return
         index = packet.stream.index
-        least = self._last.get(index, packet.dts - 1) + 1
+        step = int(packet.stream.type != "subtitle")
+        least = self._last.get(index, packet.dts - step) + step
         packet.dts = max(packet.dts, least)
         if packet.pts is not None:
             packet.pts = max(packet.pts, packet.dts)

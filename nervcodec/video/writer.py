@@ -6,17 +6,20 @@ samples in FFV1, but its clock ticks in milliseconds.
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import av
 import numpy as np
 from av.codec.context import Flags
 from av.packet import Packet
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -24,9 +27,12 @@ from numpy.typing import NDArray
 from nervcodec.errors import HfsvError, OutputError, UsageError
 from nervcodec.video.color import rgb_to_frame
 from nervcodec.video.errors_av import AV_ERRORS, cause, file_name, is_system_error
-from nervcodec.video.info import UNSPECIFIED, ColorInfo
+from nervcodec.video.info import UNSPECIFIED, Chapter, ColorInfo
 from nervcodec.video.passthrough import AudioCopy
 from nervcodec.video.remux import MAX_TIMESCALE, common_timescale, muxer_options
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter as AVChapter
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """FFmpeg's muxer by suffix of the output file."""
@@ -51,6 +57,22 @@ _MIN_HEVC_SIDE = 64
 _MIN_MOV_TIMESCALE = 10000
 """The MP4 muxer doubles a time base's denominator until it is at least this."""
 _MATROSKA_TICKS = 1000
+_MAX_SAMPLE_TICKS = 2**31 - 1
+"""What one sample of MP4 may last; a chapter is one."""
+
+_MOV_TAGS = frozenset(("title", "artist", "album", "date", "genre", "comment", "copyright"))
+_MP4_TAGS = _MOV_TAGS | {"composer", "description", "synopsis", "show", "episode_id", "network"}
+_TAGS = {"mp4": _MP4_TAGS, "mov": _MOV_TAGS}
+"""What FFmpeg writes to MP4 and MOV; Matroska takes every tag."""
+
+_OTHER_TAGS = {"author": "artist", "year": "date"}
+"""Tags that MP4 and MOV have under another name."""
+
+_CHAPTER_TIME_BASE = Fraction(1, 10**9)
+
+_PATIENCE = 1000000
+"""Microseconds of lossless frames to hold back at most until a subtitle comes."""
+
 _FALLBACK_TIME_BASE = Fraction(1, 90000)
 _KNOWN_PRIMARIES = frozenset((1, *range(4, 13), 22))
 _KNOWN_TRANSFERS = frozenset((1, *range(4, 19)))
@@ -105,7 +127,10 @@ class VideoWriter:
     seconds, frame for frame. Matroska rounds them to 1 ms, which is warned of when it matters.
     A first pts below zero moves picture and sound together to begin at zero. H.264 and HEVC
     are 4:2:0, or 4:4:4 for odd sizes. ``passthrough`` is (bytes, container) of
-    :class:`.passthrough.Passthrough`. ``warnings`` grows as things are found out.
+    :class:`.passthrough.Passthrough`, of which ``audio`` and ``subtitles`` say what to write.
+    ``chapters`` are in the order of their beginning; in MP4 and MOV one lasts until the next, and
+    what comes before the first is one without a title. ``metadata`` has keys of :data:`.info.TAGS`.
+    ``warnings`` grows as things are found out.
 
     Raises OutputError when the file cannot be written, BitstreamError for a bad passthrough.
     """
@@ -125,6 +150,9 @@ class VideoWriter:
         passthrough: tuple[bytes, str] | None,
         metadata: dict[str, str] | None = None,
         threads: int | None = None,
+        audio: bool = True,
+        subtitles: bool = True,
+        chapters: Sequence[Chapter] = (),
     ) -> None:
         self._name = file_name(path)
         self._fmt = fmt
@@ -143,24 +171,50 @@ class VideoWriter:
         self._last_pts: int | None = None
         self._first_dts: int | None = None
         self._first_ticks = self._end_ticks = 0
-        self._audio = AudioCopy(*passthrough) if passthrough else None
+        self._audio = None
+        if passthrough and (audio or subtitles):
+            self._audio = AudioCopy(*passthrough, audio=audio, subtitles=subtitles)
+        self._chapters = self._fitting_chapters(chapters)
+        options = muxer_options(fmt.container, self._timescale())
+        if fmt.codec == "ffv1":
+            options["max_interleave_delta"] = str(_PATIENCE)
         try:
             self._output = av.open(
-                os.fspath(path),
-                mode="w",
-                format=fmt.container,
-                container_options=muxer_options(fmt.container, self._timescale()),
+                os.fspath(path), mode="w", format=fmt.container, container_options=options
             )
             self._stream = self._add_video(frame_rate, sample_aspect_ratio, threads)
             if rotation:
                 self._stream.set_display_rotation(rotation)
-            self._output.metadata.update(metadata or {})
+            self._stream.disposition = Disposition.default
+            self._output.metadata.update(self._fitting_tags(metadata or {}))
             if self._audio:
                 self._audio.attach(self._output)
                 self.warnings += self._audio.warnings
-            self._output.start_encoding()
         except AV_ERRORS as exc:
             raise OutputError(f"{self._name}: cannot be written: {self._why(exc)}") from exc
+
+    def _fitting_tags(self, tags: dict[str, str]) -> dict[str, str]:
+        """Those that the container takes, under its names."""
+        known = _TAGS.get(self._fmt.container)
+        if known is None:
+            return tags
+        other = {_OTHER_TAGS[k]: v for k, v in tags.items() if k in _OTHER_TAGS}
+        tags = other | {k: v for k, v in tags.items() if k not in _OTHER_TAGS}
+        lost = sorted(tags.keys() - known)
+        if lost:
+            self.warnings.append(f"tags left out, {self._fmt.container} has none: {' '.join(lost)}")
+        return {k: v for k, v in tags.items() if k in known}
+
+    def _fitting_chapters(self, chapters: Sequence[Chapter]) -> list[Chapter]:
+        """As the container can say it: those of MP4 and MOV follow each other without gaps."""
+        if self._fmt.container == "matroska" or not chapters:
+            return list(chapters)
+        if any(a.end != b.start for a, b in itertools.pairwise(chapters)):
+            self.warnings.append(
+                f"chapters last until the next begins: {self._fmt.container} has no end of them"
+            )
+        ends = [*(chapter.start for chapter in chapters[1:]), chapters[-1].end]
+        return [Chapter(c.start, end, c.title) for c, end in zip(chapters, ends, strict=True)]
 
     def _representable(self, time_base: Fraction) -> Fraction:
         """The time base itself where 32 bits hold it, else a fine one."""
@@ -180,11 +234,21 @@ class VideoWriter:
         return "yuv420p"
 
     def _timescale(self) -> int:
-        """Ticks a second in which the starts of all streams are whole."""
+        """Ticks a second in which the starts of all streams are whole.
+
+        MP4 counts chapters in them too: milliseconds are whole, and none lasts too many.
+        """
         ticks = self._time_base.denominator
         while ticks < _MIN_MOV_TIMESCALE:
             ticks *= 2
-        return common_timescale(ticks, *(self._audio.sample_rates if self._audio else ()))
+        rates = self._audio.sample_rates if self._audio else ()
+        if not self._chapters:
+            return common_timescale(ticks, *rates)
+        times = [Fraction(0), *(c.start for c in self._chapters), self._chapters[-1].end]
+        longest = max(b - a for a, b in itertools.pairwise(times))
+        choices = (common_timescale(ticks, 1000, *rates), common_timescale(ticks, 1000), ticks)
+        fitting = (scale for scale in choices if scale * longest <= _MAX_SAMPLE_TICKS)
+        return next(fitting, _MATROSKA_TICKS)
 
     def _add_video(
         self, frame_rate: Fraction | None, sample_aspect_ratio: Fraction, threads: int | None
@@ -281,6 +345,32 @@ class VideoWriter:
         if self._shift:
             seconds = float(self._shift * self._given_time_base)
             self.warnings.append(f"all times are {seconds:.3f} s later: the video began below 0")
+        try:
+            self._output.set_chapters(self._shifted_chapters())
+            self._output.start_encoding()
+        except AV_ERRORS as exc:
+            raise OutputError(f"{self._name}: cannot be written: {self._why(exc)}") from exc
+
+    def _shifted_chapters(self) -> list[AVChapter]:
+        """The chapters for PyAV, on the axis of what is written.
+
+        FFmpeg leaves an MP4 chapter out that has no title at all.
+        """
+        shift = (self._shift or 0) * self._given_time_base
+        parts = [Chapter(c.start, c.end, c.title) for c in self._chapters]
+        matroska = self._fmt.container == "matroska"
+        if parts and parts[0].start > 0 and not matroska:
+            parts.insert(0, Chapter(Fraction(0), parts[0].start, ""))
+        return [
+            {
+                "id": index,
+                "start": round(part.start / _CHAPTER_TIME_BASE),
+                "end": round(part.end / _CHAPTER_TIME_BASE),
+                "time_base": _CHAPTER_TIME_BASE,
+                "metadata": {} if matroska and not part.title else {"title": part.title},
+            }
+            for index, part in enumerate(parts, 1)
+        ]
 
     def _ticks(self, pts: int) -> int:
         """From ticks of the time base given to those of the one written."""
