@@ -119,7 +119,7 @@ class EncodeConfig:
             memory allows.
         scene_cut: how different, in percent, two frames must be to begin a new segment, as
             FFmpeg's scdet measures it (10 is its default); None for no such cuts.
-        audio: pass the source's audio streams through.
+        audio, subtitles: pass the source's streams of these kinds through.
         device: ``auto``, ``cpu`` or a torch device such as ``cuda:1``.
         threads: CPU threads; None for all.
         overwrite: replace an existing output.
@@ -135,6 +135,7 @@ class EncodeConfig:
     keyint: int | timedelta | None = None
     scene_cut: float | None = None
     audio: bool = True
+    subtitles: bool = True
     device: str = "auto"
     threads: int | None = None
     overwrite: bool = False

@@ -51,6 +51,7 @@ from nervcodec.training.checkpoint import (
 from nervcodec.training.quantization import quantize
 from nervcodec.training.trainer import Trainer, TrainProgress
 from nervcodec.version import __version__
+from nervcodec.video.info import chapters_to_meta, tags_to_meta
 from nervcodec.video.passthrough import Passthrough, extract
 from nervcodec.video.reader import VideoReader
 from nervcodec.video.scenes import SceneDetector
@@ -399,20 +400,23 @@ class _Encode:
         )
 
     def _audio(self, pts: list[int], cut: bool = False) -> Passthrough | None:
-        """The audio to pass through, up to the end of the last frame where frames were left out."""
-        if not self._config.audio or not self._reader.info.has_audio:
+        """What to pass through, up to the end of the last frame where frames were left out."""
+        info, config = self._reader.info, self._config
+        sound = config.audio and info.has_audio
+        if not sound and not (config.subtitles and info.has_subtitles):
             return None
-        end = None
-        if cut or self._config.frames is not None:
-            step = _common_step(pts, self._reader)
-            end = Fraction(pts[-1] + step) * self._reader.info.time_base
-        audio = extract(self._source, end=end)
+        end = self._end(pts) if cut or config.frames is not None else None
+        audio = extract(self._source, end=end, audio=config.audio, subtitles=config.subtitles)
         if audio is not None and len(audio.data) > MAX_AUDIO_BYTES:
             raise InputVideoError(
                 f"{self._source}: its audio has {len(audio.data)} bytes, more than the "
                 f"{MAX_AUDIO_BYTES} that a file may hold (-an leaves it out)"
             )
         return audio
+
+    def _end(self, pts: list[int]) -> Fraction:
+        """When the last of some frames ends, in seconds."""
+        return Fraction(pts[-1] + _common_step(pts, self._reader)) * self._reader.info.time_base
 
     def _write(
         self,
@@ -431,11 +435,11 @@ class _Encode:
                 header.frame_duration,
                 [c.segment for c in coded],
                 digests if len(digests) == len(coded) else None,
-                self._meta(audio),
-                None if audio is None else AudioData(audio.container, audio.data),
+                self._meta(audio, self._end(pts[: header.frames])),
+                AudioData(audio.container, audio.data) if audio and audio.data else None,
             )
 
-    def _meta(self, audio: Passthrough | None) -> dict[str, Any]:
+    def _meta(self, audio: Passthrough | None, end: Fraction) -> dict[str, Any]:
         """What the file says of its making; nothing of the machine or its paths."""
         train = self._config.train
         meta: dict[str, Any] = {
@@ -444,13 +448,18 @@ class _Encode:
             "epochs": self._epochs,
             "seed": train.seed,
         }
-        if audio is not None:
+        if audio is not None and audio.streams:
             meta["audio"] = list(audio.streams)
         if self._config.crop is not None:
             meta["crop"] = list(self._config.crop)
-        title = self._reader.info.metadata.get("title")
+        info = self._reader.info
+        title = info.metadata.get("title")
         if title:
             meta["title"] = title[:MAX_TITLE]
+        if tags := tags_to_meta(info.metadata):
+            meta["tags"] = tags
+        if chapters := chapters_to_meta(info.chapters, end):
+            meta["chapters"] = chapters
         return meta
 
     def _report(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -192,3 +193,29 @@ def test_frames_beyond_the_limits_are_refused_before_training(tmp_path, monkeypa
     with pytest.raises(nervcodec.TargetError, match=r"64x48 .*--size"):
         nervcodec.encode(source, tmp_path / "out.hfsv", QUICK)
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix", "chapters", "subtitles"),
+    [
+        ("chapters3_aac.mp4", ".mp4", 3, 0),
+        ("chapters3_aac.mp4", ".mkv", 3, 0),
+        ("multi_2video_2aac_2movtext.mp4", ".mp4", 0, 2),
+        ("srt_ac3.mkv", ".mkv", 0, 1),
+    ],
+)
+def test_chapters_and_subtitles_survive(clips, tmp_path, name, suffix, chapters, subtitles):
+    source, output = clips / "odd" / name, tmp_path / f"out{suffix}"
+    train, model = TrainConfig(epochs=1), ModelConfig(params=20000)
+    config = EncodeConfig(train=train, model=model, size=(32, 24), frames=30)
+    nervcodec.encode(source, tmp_path / "out.hfsv", config)
+    nervcodec.decode(tmp_path / "out.hfsv", output)
+
+    def chapters_of(container: av.container.InputContainer) -> list[tuple[str, Fraction]]:
+        return [(c["metadata"]["title"], c["start"] * c["time_base"]) for c in container.chapters()]
+
+    with av.open(str(source)) as before, av.open(str(output)) as after:
+        given, end = chapters_of(before), after.duration / Fraction(1_000_000)
+        assert chapters_of(after) == [(title, start) for title, start in given if start < end]
+        assert (len(given), len(after.streams.subtitles)) == (chapters, subtitles)
+        assert len(after.streams.audio) == len(before.streams.audio)

@@ -269,7 +269,7 @@ def test_meta_is_bounded_as_the_spec_says() -> None:
 def test_the_second_decoder_knows_the_keys_of_meta() -> None:
     cells = [re.findall(r"`(\w+)`", keys) for keys, _ in table("META", 2)]
     named = {key for keys in cells for key in keys}
-    assert named == {*reference_decoder.META_TYPES, "crop", "audio"}
+    assert named == {*reference_decoder.META_TYPES, "crop", "audio", "chapters", "tags"}
 
 
 def test_audio_containers_are_those_of_the_spec() -> None:

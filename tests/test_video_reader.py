@@ -464,8 +464,6 @@ def test_every_clip_of_the_corpus_is_read_as_its_manifest_says() -> None:
         ("rot_and_mirror_matrix.mp4", "mirroring"),
         ("hdr_pq_10bit_hevc.mp4", "HDR"),
         ("dolbyvision_hlg_rot_iphone.mov", "Dolby Vision"),
-        ("srt_ac3.mkv", "not kept: subtitle stream 2 (subrip)"),
-        ("chapters3_aac.mp4", "not kept: 3 chapters"),
         ("multi_2video_2aac_2movtext.mp4", "not kept: video stream 3 (h264)"),
     ],
 )

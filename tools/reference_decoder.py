@@ -716,12 +716,24 @@ def is_known(key: str, value: object) -> bool:
         kinds = [type(item) for item in value]
         if key == "crop":
             return kinds == [int, int] and min(value) >= 1
+        if key == "chapters":
+            return all(is_chapter(item) for item in value) and (
+                [item[0] for item in value] == sorted(item[0] for item in value)
+            )
         return key == "audio" and set(kinds) <= {str}
+    if isinstance(value, dict):
+        return key == "tags" and all(isinstance(item, str) for item in value.values())
     if type(value) is not META_TYPES.get(key):
         return False
     if isinstance(value, int):
         return value >= 0
     return key != "source" or re.fullmatch("[0-9a-f]{32}", str(value)) is not None
+
+
+def is_chapter(item: object) -> bool:
+    if not isinstance(item, list) or [type(field) for field in item] != [int, int, str]:
+        return False
+    return bool(0 <= item[0] <= item[1] < 2**53)
 
 
 def read_meta(payload: bytes) -> dict[str, object]:

@@ -74,6 +74,7 @@ ATTENTIONS = {attention.name.lower(): attention for attention in Attention}
     help="Begin a segment where a frame differs so much from the one before (10 alone).",
 )
 @click.option("-an", "no_audio", is_flag=True, help="Leave the audio out.")
+@click.option("-sn", "no_subtitles", is_flag=True, help="Leave the subtitles out.")
 @click.option(
     "--arch",
     type=click.Choice(ARCHITECTURES),
@@ -232,6 +233,7 @@ def _config(overwrite: bool, options: dict[str, Any]) -> EncodeConfig:
         keyint=position(options["keyint"]) if options["keyint"] else None,
         scene_cut=options["scene_cut"],
         audio=not options["no_audio"],
+        subtitles=not options["no_subtitles"],
         device=options["device"],
         threads=options["threads"],
         overwrite=overwrite,

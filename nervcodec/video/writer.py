@@ -357,7 +357,7 @@ class VideoWriter:
         FFmpeg leaves an MP4 chapter out that has no title at all.
         """
         shift = (self._shift or 0) * self._given_time_base
-        parts = [Chapter(c.start, c.end, c.title) for c in self._chapters]
+        parts = [Chapter(c.start + shift, c.end + shift, c.title) for c in self._chapters]
         matroska = self._fmt.container == "matroska"
         if parts and parts[0].start > 0 and not matroska:
             parts.insert(0, Chapter(Fraction(0), parts[0].start, ""))
