@@ -223,9 +223,11 @@ def sealed_contents(data: bytes) -> Iterator[Case]:
 
 
 def sealed_meta(data: bytes) -> Iterator[Case]:
-    """META of random codes of MessagePack, well formed more often than by chance."""
+    """META, if there is one, of random codes of MessagePack, more often sound than by chance."""
     chunks = disassemble(data)
-    place = next(i for i, (kind, _) in enumerate(chunks) if kind == META)
+    place = next((i for i, (kind, _) in enumerate(chunks) if kind == META), None)
+    if place is None:
+        return
     rng = random.Random(1)
     for case in range(2000):
         payload = bytes([0x80 | rng.randrange(4)]) + b"".join(
