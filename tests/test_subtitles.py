@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 from av.stream import Disposition
 from video_helpers import (
@@ -147,6 +148,38 @@ def test_matroska_to_matroska_keeps_every_text(tmp_path: Path, spoken: Path) -> 
     assert [len(texts) for texts in before] == [4, 4, 4]
     assert subtitle_packets(path) == before
     assert [d for _, d in audio_packets(path)[0]] == [d for _, d in audio_packets(source)[0]]
+
+
+def test_no_stream_becomes_the_default_in_matroska(tmp_path: Path, silent: Path) -> None:
+    texts = [Subtitles("subrip", PLAIN, "ger"), Subtitles("subrip", PLAIN, "eng")]
+    source = add_subtitles(tmp_path / "s", silent, "matroska", *texts)
+    path, _ = write(tmp_path / "matroska", taken(source))
+    assert [row[3] for row in streams_of(path)] == [0, 0]
+    assert [row[3] for row in streams_of(path, "video")] == [int(Disposition.default)]
+
+
+def test_frames_do_not_wait_in_memory_for_a_late_subtitle(tmp_path: Path, silent: Path) -> None:
+    late = Subtitles("subrip", ((60000, 1000, b"Late"),))
+    carried = taken(add_subtitles(tmp_path / "s", silent, "matroska", late))
+    noise = np.random.default_rng(3).integers(0, 256, (32, 32, 3)).astype(np.uint8)
+    path = tmp_path / "matroska"
+    with VideoWriter(
+        path,
+        FORMATS["matroska"],
+        width=32,
+        height=32,
+        time_base=Fraction(1, 20),
+        sample_aspect_ratio=Fraction(1),
+        rotation=0,
+        color=ColorInfo(1, 1, 1, False),
+        frame_rate=Fraction(20),
+        passthrough=(carried.data, carried.container),
+    ) as output:
+        for index in range(180):
+            output.write(noise, index, 1)
+        assert path.stat().st_size > 100 * noise.size * 0.9
+    assert len(times(path)) == 180
+    assert [len(texts) for texts in subtitle_packets(path)] == [1]
 
 
 @pytest.mark.parametrize("container", ["mp4", "mov"])
@@ -361,6 +394,13 @@ def test_gaps_between_chapters(tmp_path: Path) -> None:
             ("", Fraction(3, 4), 1),
             ("long", 1, 7000),
         ]
+
+
+def test_chapters_are_rounded_to_the_nearest_nanosecond(tmp_path: Path) -> None:
+    third = (Chapter(Fraction(1, 3), Fraction(2, 3), "x"),)
+    path, _ = write(tmp_path / "matroska", None, chapters=third)
+    tick = Fraction(1, 10**9)
+    assert chapters_of(path) == [("x", 333333333 * tick, 666666667 * tick)]
 
 
 def test_a_fine_clock_leaves_long_chapters_whole(tmp_path: Path) -> None:
