@@ -30,10 +30,11 @@ from nervcodec.bitstream.stream import SegmentInfo
 from nervcodec.bitstream.tensors import EMBEDDING
 from nervcodec.decoder import HfsvFile
 from nervcodec.files import file_digest
-from nervcodec.inference import Frames, FramesDigest, SegmentRenderer
+from nervcodec.inference import FramesDigest, SegmentRenderer
 from nervcodec.metrics import PSNR_CAP, psnr
 from nervcodec.models.blocks import Conv, channels_last
 from nervcodec.models.hnerv import HnervDecoder
+from nervcodec.samples import Frames
 from nervcodec.video.reader import VideoReader
 from tools import reference_decoder
 

@@ -33,12 +33,12 @@ from nervcodec.bitstream.syntax import StreamHeader
 from nervcodec.bitstream.tensors import Limits, check_clip_limits
 from nervcodec.errors import BitstreamError, UsageError
 from nervcodec.inference import (
-    Frames,
     RendererCache,
     SegmentRenderer,
     network_bytes,
     select_device,
 )
+from nervcodec.samples import Frames, peak, sample_type
 
 LONGEST_RUN = 64
 """Frames of a segment that are listed at a time; a multiple of what is evaluated together."""
@@ -49,7 +49,7 @@ CACHE_BYTES = 256 << 20
 It holds twenty of the largest that the encoder makes by default, and a thousand small ones.
 """
 
-TENSOR_TYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
+TENSOR_TYPES = (torch.uint8, torch.int16, torch.float16, torch.bfloat16, torch.float32)
 LAYOUTS = ("nchw", "nhwc")
 
 MICROSECOND = Fraction(1, 1_000_000)
@@ -62,7 +62,9 @@ Indices: TypeAlias = slice | Sequence[int] | npt.NDArray[Any] | Tensor
 
 
 class HfsvFile:
-    """An open ``.hfsv`` file: a sequence of frames, uint8 RGB of shape (height, width, 3).
+    """An open ``.hfsv`` file: a sequence of frames, RGB of shape (height, width, 3).
+
+    Samples are uint8, of files of more than 8 bits a sample uint16; see ``bit_depth``.
 
     Opening checks the whole file's checksums; networks are built when a frame of theirs is
     asked for, and the latest are kept. Use it as a context manager or call :meth:`close`.
@@ -141,6 +143,11 @@ class HfsvFile:
         return self.header.height
 
     @property
+    def bit_depth(self) -> int:
+        """Bits a sample: 8, 10 or 12."""
+        return self.header.bit_depth
+
+    @property
     def pts(self) -> Sequence[int]:
         """Each frame's presentation time in units of ``header.time_base`` seconds."""
         return self._reader.pts
@@ -163,8 +170,10 @@ class HfsvFile:
         if _is_number(index):
             return next(self.frames([operator.index(index)]))
         chosen = self._chosen(index)
-        stack = np.empty((len(chosen), self.height, self.width, 3), dtype=np.uint8)
-        self._fill(chosen, torch.from_numpy(stack).permute(0, 3, 1, 2))
+        shape = (len(chosen), self.height, self.width, 3)
+        stack = np.empty(shape, dtype=sample_type(self.bit_depth))
+        samples = stack if self.bit_depth == 8 else stack.view(np.int16)
+        self._fill(chosen, torch.from_numpy(samples).permute(0, 3, 1, 2))
         return stack
 
     def tensors(
@@ -177,17 +186,20 @@ class HfsvFile:
         """The frames of ``self[index]`` as a tensor on the file's device, which they never leave.
 
         Args:
-            dtype: uint8 for the samples themselves; float32, float16 or bfloat16 for samples / 255.
+            dtype: int16 for the samples themselves, at 8 bits uint8 too; float32, float16 or
+                bfloat16 for samples from 0 to 1.
             layout: ``nchw`` or ``nhwc``; for an integer ``index`` there is no n.
 
         A GPU may round a sample the other way where it evaluates frames in other batches.
 
         Raises:
-            UsageError: an unknown ``dtype`` or ``layout``, or no such device.
+            UsageError: an unknown or too narrow ``dtype``, an unknown ``layout``, no such device.
             IndexError, BitstreamError: as for ``self[index]``.
         """
         if dtype not in TENSOR_TYPES:
             raise UsageError(f"frames are not given as {dtype}, only as {TENSOR_TYPES}")
+        if dtype == torch.uint8 and self.bit_depth > 8:
+            raise UsageError(f"samples of {self.bit_depth} bits do not fit uint8: ask for int16")
         if layout not in LAYOUTS:
             raise UsageError(f"unknown layout {layout!r}, it is one of {' '.join(LAYOUTS)}")
         if _is_number(index):
@@ -256,7 +268,7 @@ class HfsvFile:
             for batch in self._renderer(number).batches(offsets):
                 samples = batch.to(planes.device, planes.dtype)
                 if planes.dtype.is_floating_point:
-                    samples /= 255
+                    samples /= peak(self.bit_depth)
                 planes[waiting[: len(batch)]] = samples
                 waiting = waiting[len(batch) :]
 
@@ -303,7 +315,9 @@ class HfsvFile:
     def _renderer(self, number: int) -> SegmentRenderer:
         def build() -> SegmentRenderer:
             segment, device = self.reader.segment(number), select_device(self._device)
-            return SegmentRenderer(segment, self.width, self.height, device=device)
+            return SegmentRenderer(
+                segment, self.width, self.height, bit_depth=self.bit_depth, device=device
+            )
 
         if self._stream.closed:
             raise UsageError(f"{self.path}: the file is closed")
@@ -314,7 +328,9 @@ class HfsvFile:
     def reference_frames(self, number: int) -> Iterator[Frames]:
         """The normative float64 frames of one segment."""
         segment = self.reader.segment(number)
-        renderer = SegmentRenderer(segment, self.width, self.height, reference=True)
+        renderer = SegmentRenderer(
+            segment, self.width, self.height, bit_depth=self.bit_depth, reference=True
+        )
         return renderer.frames(range(segment.frames))
 
     def check_clip_limits(self, wanted: range | None = None) -> None:

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from nervcodec.bitstream.syntax import HfscmSpec
 from nervcodec.errors import UsageError
+from nervcodec.samples import BIT_DEPTHS
 
 PRESETS = {
     "ultrafast": 5,
@@ -115,6 +116,8 @@ class EncodeConfig:
         crop: (width, height) cut from the middle of the picture, before scaling.
         size: (width, height) of the coded frames; downscaling is by area.
         frames: code only so many from the start.
+        bit_depth: bits a sample of the coded frames, 8, 10 or 12; None for the fewest that hold the
+            source's, at most 12.
         keyint: the longest segment, in frames or as a duration; None for one segment where
             memory allows.
         scene_cut: how different, in percent, two frames must be to begin a new segment, as
@@ -132,6 +135,7 @@ class EncodeConfig:
     crop: tuple[int, int] | None = None
     size: tuple[int, int] | None = None
     frames: int | None = None
+    bit_depth: int | None = None
     keyint: int | timedelta | None = None
     scene_cut: float | None = None
     audio: bool = True
@@ -157,6 +161,12 @@ class EncodeConfig:
             "scene-cut",
             self.scene_cut,
             "not in (0, 100]",
+        )
+        _require(
+            self.bit_depth in (None, *BIT_DEPTHS),
+            "bit-depth",
+            self.bit_depth,
+            f"not one of {BIT_DEPTHS}",
         )
         for name, value in (
             ("frames", self.frames),

@@ -22,8 +22,9 @@ from nervcodec.clip import HfsvFile, Position
 from nervcodec.errors import BitstreamError, UsageError
 from nervcodec.files import atomic_output, check_output
 from nervcodec.video.cut import cut
+from nervcodec.video.hdr import HdrInfo
 from nervcodec.video.info import Chapter, ColorInfo, chapters_from_meta, tags_from_meta
-from nervcodec.video.writer import OutputFormat, VideoWriter, output_format
+from nervcodec.video.writer import OutputFormat, VideoWriter, default_codec, output_format
 
 __all__ = ["DecodeConfig", "DecodeReport", "FrameCallback", "HfsvFile", "color_info", "decode"]
 
@@ -38,6 +39,8 @@ class DecodeConfig:
     Attributes:
         codec: ``h264``, ``hevc`` or ``ffv1``; None for the output suffix's default.
         crf, preset: of x264 and x265.
+        bit_depth: bits a sample that are written; None for those of the frames, but in H.264 and
+            HEVC at most 10.
         audio: carry the file's audio over.
         start: the first frame, by its number (from the end where negative) or by the time since
             the clip begins at which it is shown.
@@ -50,6 +53,7 @@ class DecodeConfig:
     codec: str | None = None
     crf: int = 12
     preset: str = "medium"
+    bit_depth: int | None = None
     audio: bool = True
     device: str = "auto"
     threads: int | None = None
@@ -89,7 +93,9 @@ def decode(
     """
     config = config or DecodeConfig()
     path, started = Path(output), time.perf_counter()
-    fmt = output_format(path, config.codec, crf=config.crf, preset=config.preset)
+    fmt = output_format(
+        path, config.codec, crf=config.crf, preset=config.preset, bit_depth=config.bit_depth
+    )
     check_output(Path(source), path, config.overwrite)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -110,6 +116,8 @@ def decode(
         if not rendered:
             raise BitstreamError(f"frames {wanted.start}..{wanted.stop - 1} are all lost")
         origin = 0 if len(wanted) == len(file) else file.pts[wanted.start]
+        if config.codec is None:
+            fmt = default_codec(fmt, file.bit_depth, file.width, file.height)
         writer = _writer(file, wanted, temporary, fmt, config)
         frames = itertools.chain.from_iterable(map(file.frames, file.present(wanted)))
         with writer:
@@ -140,6 +148,8 @@ def _writer(
         metadata=tags_from_meta(file.reader.meta),
         threads=config.threads,
         chapters=_chapters(file, wanted),
+        bit_depth=file.bit_depth,
+        hdr=HdrInfo.from_meta(file.reader.meta),
     )
 
 

@@ -37,10 +37,11 @@ from nervcodec.errors import (
     UnsupportedError,
 )
 from nervcodec.files import atomic_output, check_output, file_digest
-from nervcodec.inference import Frames, FramesDigest, SegmentRenderer, select_device
+from nervcodec.inference import FramesDigest, SegmentRenderer, select_device
 from nervcodec.metrics import FrameStatistics, bits_per_pixel
 from nervcodec.rate_control import default_params, design_model
 from nervcodec.reports import EncodeCallback, EncodeProgress, EncodeReport
+from nervcodec.samples import Frames, sample_type
 from nervcodec.segments import SegmentPlan, plan_segments, share_params
 from nervcodec.training.checkpoint import (
     CheckpointKeeper,
@@ -118,7 +119,11 @@ def encode(
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     with VideoReader(
-        source, crop=config.crop, size=config.size, max_frames=config.frames
+        source,
+        crop=config.crop,
+        size=config.size,
+        max_frames=config.frames,
+        bit_depth=config.bit_depth,
     ) as reader:
         work = _Encode(source_path, output_path, config, progress or _ignore, device, reader)
         return work.run(stop or _never)
@@ -154,7 +159,7 @@ class _Encode:
             config.checkpoint_seconds,
             lambda text: self._say("resume", "", (text,)),
         )
-        self._statistics = FrameStatistics()
+        self._statistics = FrameStatistics(bit_depth=reader.bit_depth)
         self._epochs = config.train.epochs
 
     def run(self, stop: Stop) -> EncodeReport:
@@ -207,7 +212,8 @@ class _Encode:
         held: list[Frames] | None = []
         threshold = self._config.scene_cut
         size = (self._reader.out_width, self._reader.out_height)
-        detector = None if threshold is None else SceneDetector(*size, threshold)
+        depth = self._reader.bit_depth
+        detector = None if threshold is None else SceneDetector(*size, threshold, depth)
         for frame in self._reader:
             if stop():
                 raise InterruptedEncode("interrupted before the training; nothing was written")
@@ -239,7 +245,7 @@ class _Encode:
         frames = iter(self._reader)
         for _, count in plan.ranges():
             shape = (count, self._reader.out_height, self._reader.out_width, 3)
-            segment = np.empty(shape, dtype=np.uint8)
+            segment = np.empty(shape, dtype=sample_type(self._reader.bit_depth))
             for index in range(count):
                 segment[index] = next(frames).rgb
             yield segment
@@ -302,7 +308,7 @@ class _Encode:
             if trained is None:
                 if coded and (unfinished or stop()):
                     break
-                trainer = Trainer(frames, models[index], self._config.train, self._device)
+                trainer = self._trainer(frames, models[index])
                 trained = self._train(trainer, frames, index, plan, models[index], stop)
                 unfinished = not trainer.finished
                 if unfinished and coded and trainer.epochs_done == 0:
@@ -310,6 +316,9 @@ class _Encode:
                 self._epochs = trainer.epochs_done
             coded.append(self._verify(trained, frames, plan, stop))
         return coded
+
+    def _trainer(self, frames: Frames, model: ModelSpec) -> Trainer:
+        return Trainer(frames, model, self._config.train, self._device, self._reader.bit_depth)
 
     def _train(
         self,
@@ -366,7 +375,12 @@ class _Encode:
         segment = decode_segment(trained.payload, header, Limits())
         count, stopping = len(frames), stop()
         renderer = SegmentRenderer(
-            segment, header.width, header.height, reference=not stopping, device=self._device
+            segment,
+            header.width,
+            header.height,
+            bit_depth=header.bit_depth,
+            reference=not stopping,
+            device=self._device,
         )
         numbers = range(0, count, -(-count // STOPPED_FRAMES)) if stopping else range(count)
         digest = FramesDigest()
@@ -397,6 +411,7 @@ class _Encode:
             matrix=info.color.matrix,
             full_range=info.color.full_range,
             rotation=info.rotation,
+            bit_depth=self._reader.bit_depth,
         )
 
     def _audio(self, pts: list[int], cut: bool = False) -> Passthrough | None:
@@ -460,7 +475,7 @@ class _Encode:
             meta["tags"] = tags
         if chapters := chapters_to_meta(info.chapters, end):
             meta["chapters"] = chapters
-        return meta
+        return meta | info.hdr.to_meta()
 
     def _report(
         self,
@@ -516,6 +531,7 @@ def _key(source_digest: str, config: EncodeConfig) -> str:
         train=asdict(config.train),
         model=asdict(config.model),
         frames=[config.crop, config.size, config.frames, str(config.keyint), config.scene_cut],
+        bit_depth=config.bit_depth,
     )
 
 

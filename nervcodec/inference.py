@@ -10,7 +10,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from nervcodec.bitstream.tensors import EMBEDDING, activation_bytes, parameter_c
 from nervcodec.errors import BitstreamError, UsageError
 from nervcodec.models.blocks import channels_last
 from nervcodec.models.hnerv import HnervDecoder
+from nervcodec.samples import Frames, peak
 
 BATCH_BYTES = 1 << 30
 MAX_BATCH = 16
@@ -28,8 +28,6 @@ MAX_BATCH = 16
 
 NETWORK_OVERHEAD = 100_000
 """Bytes that a network takes beside its values: some hundred Python objects, as measured."""
-
-Frames = npt.NDArray[np.uint8]
 
 
 def select_device(name: str) -> torch.device:
@@ -54,6 +52,7 @@ class SegmentRenderer:
     Args:
         segment: decoded symbols.
         width, height: size of the frames.
+        bit_depth: of the frames' samples.
         reference: evaluate in float64 on the CPU, as the spec's conformance section defines it.
         device: where the fast path runs.
     """
@@ -64,10 +63,14 @@ class SegmentRenderer:
         width: int,
         height: int,
         *,
+        bit_depth: int = 8,
         reference: bool = False,
         device: torch.device | None = None,
     ) -> None:
         dtype = torch.float64 if reference else torch.float32
+        self._peak = peak(bit_depth)
+        # Torch computes little with uint16, which numpy makes of these.
+        self._sample_type = torch.uint8 if bit_depth == 8 else torch.int16
         self._device = torch.device("cpu") if reference or device is None else device
         tensors = {
             tensor.spec.name: torch.from_numpy(tensor.dequantize()).to(self._device, dtype)
@@ -89,12 +92,16 @@ class SegmentRenderer:
         return len(self._embedding)
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frames]:
-        """Frames of the segment, (H, W, 3) uint8 RGB, in the order of ``indices``."""
+        """Frames of the segment, (H, W, 3) RGB, in the order of ``indices``."""
         for batch in self.batches(indices):
-            yield from batch.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+            frames = batch.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+            yield from frames if frames.dtype == np.uint8 else frames.view(np.uint16)
 
     def batches(self, indices: Sequence[int]) -> Iterator[Tensor]:
-        """The same frames as (B, 3, H, W) on the renderer's device, some at a time."""
+        """The same frames as (B, 3, H, W) on the renderer's device, some at a time.
+
+        Samples are uint8 at 8 bits, else int16, which holds them too.
+        """
         for start in range(0, len(indices), self._batch):
             yield self._evaluate(indices[start : start + self._batch])
 
@@ -104,7 +111,7 @@ class SegmentRenderer:
         rgb = self._network(embedding)
         if rgb.isnan().any():
             raise BitstreamError("the network does not give numbers: its weights overflow")
-        return torch.floor(rgb * 255.0 + 0.5).to(torch.uint8)
+        return torch.floor(rgb * self._peak + 0.5).to(self._sample_type)
 
 
 def network_bytes(model: ModelSpec, width: int, height: int, frames: int) -> int:
@@ -147,7 +154,8 @@ class FramesDigest:
         self._hash = hashlib.sha256()
 
     def add(self, frame: Frames) -> None:
-        self._hash.update(frame.tobytes())
+        little_endian = frame.dtype.newbyteorder("<")
+        self._hash.update(frame.astype(little_endian, copy=False).tobytes())
 
     def digest(self) -> bytes:
         return self._hash.digest()[:HASH_BYTES]

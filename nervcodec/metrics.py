@@ -1,6 +1,6 @@
 """How close decoded frames are to their reference; :mod:`nervcodec.compare` sets them beside rates.
 
-All frames are uint8 RGB arrays of shape (H, W, 3), full range.
+All frames are RGB arrays of shape (H, W, 3), full range: uint8, or uint16 at more than 8 bits.
 """
 
 from __future__ import annotations
@@ -8,12 +8,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nervcodec.errors import UsageError
-
-PEAK = 255
-"""Largest 8-bit sample, the peak of PSNR and the data range of MS-SSIM."""
+from nervcodec.samples import Frames, peak, sample_type
 
 PSNR_CAP = 100.0
 """dB that a frame counts for at most in :class:`FrameStatistics`.
@@ -26,21 +23,22 @@ MS_SSIM_MIN_SIDE = 161
 """Five scales, halved four times, must still hold the 11 x 11 window: (11 - 1) * 2^4 + 1."""
 
 
-def psnr(reference: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> float:
-    """PSNR in dB over all samples of two frames: 10 log10(255^2 / MSE); inf for identical ones.
+def psnr(reference: Frames, decoded: Frames, bit_depth: int = 8) -> float:
+    """PSNR in dB over all samples of two frames: 10 log10(peak^2 / MSE); inf for identical ones.
 
-    Raises UsageError unless both are uint8 (H, W, 3) of one shape.
+    The peak is the largest sample of that bit depth, 255 at 8 bits.
+    Raises UsageError unless both are (H, W, 3) of one shape and of the type of that depth.
     """
-    return _psnr_of_mse(_mean_squared_error(reference, decoded))
+    return _psnr_of_mse(_mean_squared_error(reference, decoded, bit_depth))
 
 
-def ms_ssim(reference: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> float | None:
+def ms_ssim(reference: Frames, decoded: Frames, bit_depth: int = 8) -> float | None:
     """Multi-scale SSIM of two RGB frames, 0 to 1, mean over the channels.
 
     None where it is not defined: a side below :data:`MS_SSIM_MIN_SIDE`. Source: Wang, Simoncelli
     and Bovik 2003, as in pytorch-msssim. Raises UsageError as :func:`psnr` does.
     """
-    _check_pair(reference, decoded)
+    _check_pair(reference, decoded, bit_depth)
     if min(reference.shape[:2]) < MS_SSIM_MIN_SIDE:
         return None
     # Imported here: PSNR alone, which most callers want, should not wait for torch.
@@ -50,7 +48,7 @@ def ms_ssim(reference: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> float |
     pair = np.stack([reference, decoded]).astype(np.float32).transpose(0, 3, 1, 2)
     with torch.inference_mode():
         both = torch.from_numpy(np.ascontiguousarray(pair))  # (2, 3, H, W)
-        return float(pytorch_msssim.ms_ssim(both[:1], both[1:], data_range=PEAK))
+        return float(pytorch_msssim.ms_ssim(both[:1], both[1:], data_range=peak(bit_depth)))
 
 
 def bits_per_pixel(file_bytes: int, width: int, height: int, frames: int) -> float:
@@ -70,12 +68,14 @@ class FrameStatistics:
 
     Args:
         with_ms_ssim: False leaves MS-SSIM out, which takes most of the time.
+        bit_depth: of the samples.
 
     The properties raise UsageError as long as no frame has been added.
     """
 
-    def __init__(self, *, with_ms_ssim: bool = True) -> None:
+    def __init__(self, *, with_ms_ssim: bool = True, bit_depth: int = 8) -> None:
         self._with_ms_ssim = with_ms_ssim
+        self._bit_depth = bit_depth
         self._frames = 0
         self._psnr_sum = 0.0
         self._mse_sum = 0.0
@@ -83,11 +83,13 @@ class FrameStatistics:
         self._ms_ssim_frames = 0
         self._lowest = (math.inf, -1)
 
-    def add(self, reference: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> None:
-        """Count one more frame, uint8 (H, W, 3) each; raises UsageError as :func:`psnr` does."""
-        mse = _mean_squared_error(reference, decoded)
+    def add(self, reference: Frames, decoded: Frames) -> None:
+        """Count one more frame, (H, W, 3) each; raises UsageError as :func:`psnr` does."""
+        mse = _mean_squared_error(reference, decoded, self._bit_depth)
         frame_psnr = min(_psnr_of_mse(mse), PSNR_CAP)
-        similarity = ms_ssim(reference, decoded) if self._with_ms_ssim else None
+        similarity = None
+        if self._with_ms_ssim:
+            similarity = ms_ssim(reference, decoded, self._bit_depth)
         if similarity is not None:
             self._ms_ssim_sum += similarity
             self._ms_ssim_frames += 1
@@ -143,20 +145,24 @@ class FrameStatistics:
 
 
 def _psnr_of_mse(mse: float) -> float:
-    return 10 * math.log10(PEAK**2 / mse) if mse > 0 else math.inf
+    """From the mean squared error of samples in 0..1."""
+    return -10 * math.log10(mse) if mse > 0 else math.inf
 
 
-def _mean_squared_error(reference: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> float:
-    _check_pair(reference, decoded)
+def _mean_squared_error(reference: Frames, decoded: Frames, bit_depth: int) -> float:
+    """Of samples scaled to 0..1."""
+    _check_pair(reference, decoded, bit_depth)
     difference = np.subtract(reference, decoded, dtype=np.int32)
-    return float(np.mean(np.square(difference)))  # numpy sums the mean of integers in float64
+    # Numpy sums the mean of integers in float64.
+    return float(np.mean(np.square(difference))) / peak(bit_depth) ** 2
 
 
-def _check_pair(reference: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> None:
+def _check_pair(reference: Frames, decoded: Frames, bit_depth: int) -> None:
+    wanted = sample_type(bit_depth)
     for frame in (reference, decoded):
-        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
+        if frame.dtype != wanted or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
             raise UsageError(
-                f"a frame to compare must be uint8 (H, W, 3), not {frame.dtype} {frame.shape}"
+                f"a frame to compare must be {wanted} (H, W, 3), not {frame.dtype} {frame.shape}"
             )
     if reference.shape != decoded.shape:
         raise UsageError(f"frames to compare differ: {reference.shape} and {decoded.shape}")

@@ -147,10 +147,12 @@ def _named(segments: list[int]) -> str:
 def _compare(
     file: HfsvFile, source: str | os.PathLike[str], progress: FrameCallback | None
 ) -> FrameStatistics:
-    statistics = FrameStatistics()
+    statistics = FrameStatistics(bit_depth=file.bit_depth)
     crop = _stored_crop(file)
     size = (file.width, file.height)
-    with VideoReader(source, crop=crop, size=size, max_frames=len(file)) as reader:
+    with VideoReader(
+        source, crop=crop, size=size, max_frames=len(file), bit_depth=file.bit_depth
+    ) as reader:
         decoded = iter(file)
         for original in reader:
             statistics.add(original.rgb, next(decoded))

@@ -92,7 +92,7 @@ def disassemble(data: bytes) -> Chunks:
 def head_fields() -> dict[str, bytes]:
     return {
         "major": b"\x00",
-        "minor": b"\x02",
+        "minor": b"\x03",
         "profile": b"\x00",
         "flags": b"\x00",
         "width": leb(12),

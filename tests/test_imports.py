@@ -21,7 +21,7 @@ LAYERS = (
     {"rate_control", "training", "inference"},
     {"models", "metrics", "segments", "video", "config", "files"},
     {"bitstream"},
-    {"errors", "version"},
+    {"errors", "version", "samples"},
 )
 """Units of the package, from the top down; a unit imports itself and lower layers only."""
 

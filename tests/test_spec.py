@@ -23,6 +23,7 @@ from nervcodec.bitstream.syntax import Attention, ModelSpec, StageSpec
 from nervcodec.bitstream.tensors import activation_bytes, convolutions
 from nervcodec.bitstream.wire import ByteReader
 from nervcodec.errors import BitstreamError
+from nervcodec.samples import BIT_DEPTHS
 from tools import reference_decoder
 from tools.make_vectors.writing import (
     USUAL_HEADER,
@@ -171,7 +172,8 @@ def test_the_version_in_head_is_that_of_the_title() -> None:
     version = syntax.FORMAT_MAJOR, syntax.FORMAT_MINOR
     assert (int(cells["major"]), int(cells["minor"])) == version
     assert f"version {version[0]}.{version[1]}," in str(reference_decoder.__doc__)
-    assert (cells["profile"], cells["flags"], cells["bit depth"]) == ("0", "0", "8")
+    assert (cells["profile"], cells["flags"]) == ("0", "0")
+    assert tuple(map(int, re.findall(r"\d+", cells["bit depth"]))) == BIT_DEPTHS
 
 
 def test_further_ranges_are_those_of_the_spec() -> None:
@@ -269,7 +271,8 @@ def test_meta_is_bounded_as_the_spec_says() -> None:
 def test_the_second_decoder_knows_the_keys_of_meta() -> None:
     cells = [re.findall(r"`(\w+)`", keys) for keys, _ in table("META", 2)]
     named = {key for keys in cells for key in keys}
-    assert named == {*reference_decoder.META_TYPES, "crop", "audio", "chapters", "tags"}
+    lists = {"crop", "audio", "chapters", "tags", "mastering_display", "content_light"}
+    assert named == {*reference_decoder.META_TYPES} | lists
 
 
 def test_audio_containers_are_those_of_the_spec() -> None:

@@ -100,7 +100,7 @@ def test_head_comes_back(header: StreamHeader) -> None:
         ({"range": b"\x02"}, "range"),
         ({"rotation": b"\x04"}, "rotation"),
         ({"bit_depth": b"\x07"}, "bit depth"),
-        ({"bit_depth": b"\x0a"}, "bit depth"),
+        *(({"bit_depth": bytes([d])}, "bit depth") for d in (0, 9, 11, 13, 16)),
     ],
 )
 def test_head_fields_out_of_range_are_refused(changes: dict[str, bytes], complaint: str) -> None:
@@ -137,10 +137,11 @@ def test_head_fields_at_their_limits_are_read(
     ("changes", "complaint"),
     [
         ({"major": b"\x01", "minor": b"\x00"}, r"version 1\.0.*later"),
-        ({"major": b"\x01"}, r"version 1\.2"),
-        ({"major": b"\xff"}, r"version 255\.2"),
+        ({"major": b"\x01"}, r"version 1\.3"),
+        ({"major": b"\xff"}, r"version 255\.3"),
         ({"minor": b"\x00"}, r"version 0\.0"),
-        ({"minor": b"\x03"}, r"version 0\.3"),
+        ({"minor": b"\x02"}, r"version 0\.2"),
+        ({"minor": b"\x04"}, r"version 0\.4"),
         ({"profile": b"\x01"}, "profile 1"),
     ],
 )

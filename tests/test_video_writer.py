@@ -335,3 +335,18 @@ def test_an_error_in_the_block_is_not_hidden(tmp_path: Path) -> None:
     with pytest.raises(AssertionError):
         output.write(picture(64, 64), 1, 1)
     output.close()
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_short_clips_in_hevc_have_decoding_times(tmp_path: Path, frames: int) -> None:
+    """x265 leaves those of one and two frames to chance."""
+    for attempt in range(5):
+        path = tmp_path / f"{attempt}.mp4"
+        write(path, OutputFormat("mp4", "hevc", preset="ultrafast"), tuple(range(frames)))
+        with av.open(str(path)) as container:
+            (stream,) = container.streams.video
+            packets = [packet for packet in container.demux(stream) if packet.size]
+        steps = [(p.pts - p.dts) * p.time_base for p in packets]
+        assert len(packets) == frames
+        assert 0 <= min(steps)
+        assert max(steps) <= Fraction(3, 25)

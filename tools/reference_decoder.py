@@ -1,4 +1,4 @@
-"""A second decoder of the .hfsv bitstream, version 0.2, written from its specification alone.
+"""A second decoder of the .hfsv bitstream, version 0.3, written from its specification alone.
 
 It shares no code with the program and needs numpy only, so that the two check each other and the
 specification. It follows the sections of `bitstream_spec.md` in order and under the same names; it
@@ -23,12 +23,13 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 Bytes = npt.NDArray[np.uint8]
+Samples = npt.NDArray[np.unsignedinteger[Any]]
 Floats = npt.NDArray[np.float64]
 
 # Limits of this decoder (section 11).
@@ -207,6 +208,7 @@ class Header:
     matrix: int
     full_range: int
     rotation: int
+    bit_depth: int
 
 
 def read_head(kind: int, payload: bytes) -> Header:
@@ -215,8 +217,8 @@ def read_head(kind: int, payload: bytes) -> Header:
         raise InvalidFile("the first chunk is not HEAD")
     reader = Reader(payload, "HEAD")
     version = reader.u8(), reader.u8()
-    if version != (0, 2):
-        raise UnsupportedFile(f"the file is of version {version[0]}.{version[1]}, not 0.2")
+    if version != (0, 3):
+        raise UnsupportedFile(f"the file is of version {version[0]}.{version[1]}, not 0.3")
     if profile := reader.u8():
         raise UnsupportedFile(f"profile {profile} is unknown")
     reader.byte("flags", 0, 0)
@@ -234,8 +236,10 @@ def read_head(kind: int, payload: bytes) -> Header:
         matrix=reader.u8(),
         full_range=reader.byte("range", 0, 1),
         rotation=reader.byte("rotation", 0, 3),
+        bit_depth=reader.byte("bit depth", 8, 12),
     )
-    reader.byte("bit depth", 8, 8)
+    if header.bit_depth not in (8, 10, 12):
+        reader.fail(f"bit depth is {header.bit_depth}")
     reader.end()
     reader.within(header.width * header.height, "width x height", 1, 2**28)
     if header.matrix not in (1, 4, 5, 6, 7, 9):
@@ -720,6 +724,10 @@ def is_known(key: str, value: object) -> bool:
             return all(is_chapter(item) for item in value) and (
                 [item[0] for item in value] == sorted(item[0] for item in value)
             )
+        if key == "mastering_display":
+            return kinds == [int] * 10 and min(value) >= 0 and max(value) < 2**32
+        if key == "content_light":
+            return kinds == [int, int] and min(value) >= 0 and max(value) < 2**16
         return key == "audio" and set(kinds) <= {str}
     if isinstance(value, dict):
         return key == "tags" and all(isinstance(item, str) for item in value.values())
@@ -888,7 +896,12 @@ class Network:
         return np.concatenate(maps)
 
 
-def render(file: File, segment_index: int) -> Iterator[Bytes]:
+def sample_type(bit_depth: int) -> str:
+    """How HASH has samples: a byte, or `u16`."""
+    return "u1" if bit_depth == 8 else "<u2"
+
+
+def render(file: File, segment_index: int) -> Iterator[Samples]:
     """The reference frames (section 9) of a segment, each (height, width, 3)."""
     segment = file.segments[segment_index]
     header = file.header
@@ -900,7 +913,8 @@ def render(file: File, segment_index: int) -> Iterator[Bytes]:
                 if np.isnan(y).any():
                     raise InvalidFile(f"SEGM {segment_index}: frame {n} is not a number")
                 frame = ((1 + np.tanh(y)) / 2)[:, : header.height, : header.width]
-                samples = np.floor(255 * frame + 0.5).astype(np.uint8)
+                largest = 2**header.bit_depth - 1
+                samples = np.floor(largest * frame + 0.5).astype(sample_type(header.bit_depth))
             yield np.ascontiguousarray(samples.transpose(1, 2, 0))
     except MemoryError:
         raise UnsupportedFile(f"SEGM {segment_index}: the memory does not suffice") from None
@@ -909,7 +923,7 @@ def render(file: File, segment_index: int) -> Iterator[Bytes]:
 # --- Command line --------------------------------------------------------------------------------
 
 
-def decode(file: File, frames: Bytes | None) -> dict[str, object]:
+def decode(file: File, frames: Samples | None) -> dict[str, object]:
     """Render all segments, into `frames` if given, and compare them with HASH; a summary."""
     number, segments = 0, []
     for index, segment in enumerate(file.segments):
@@ -946,10 +960,12 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         file = parse(arguments.file.read_bytes())
-        frames: Bytes | None = None
+        frames: Samples | None = None
         if arguments.frames is not None:
             shape = (file.header.frames, file.header.height, file.header.width, 3)
-            frames = np.lib.format.open_memmap(arguments.frames, "w+", np.uint8, shape)
+            frames = np.lib.format.open_memmap(
+                arguments.frames, "w+", sample_type(file.header.bit_depth), shape
+            )
         summary = decode(file, frames)
     except (InvalidFile, OSError) as error:
         print(f"{arguments.file}: {error}", file=sys.stderr)

@@ -12,9 +12,10 @@ from fractions import Fraction
 
 from nervcodec.bitstream.wire import ByteReader, signed_varint, varint
 from nervcodec.errors import BitstreamError, UnsupportedError
+from nervcodec.samples import BIT_DEPTHS
 
 FORMAT_MAJOR = 0
-FORMAT_MINOR = 2
+FORMAT_MINOR = 3
 
 MAX_SIDE = 32768
 """As libavif's limit; FFmpeg's own is close to it."""
@@ -114,7 +115,7 @@ class StreamHeader:
             matrix=_read_matrix(reader),
             full_range=bool(reader.bounded_u8(0, 1, "colour range")),
             rotation=90 * reader.bounded_u8(0, 3, "rotation"),
-            bit_depth=reader.bounded_u8(8, 8, "bit depth"),
+            bit_depth=_read_bit_depth(reader),
         )
         reader.finish()
         return header
@@ -125,6 +126,13 @@ def _read_matrix(reader: ByteReader) -> int:
     if matrix not in MATRICES:
         raise BitstreamError(f"HEAD: colour matrix {matrix} is not one of {MATRICES}")
     return matrix
+
+
+def _read_bit_depth(reader: ByteReader) -> int:
+    bit_depth = reader.u8()
+    if bit_depth not in BIT_DEPTHS:
+        raise BitstreamError(f"HEAD: bit depth {bit_depth} is not one of {BIT_DEPTHS}")
+    return bit_depth
 
 
 def _check_version(reader: ByteReader) -> None:

@@ -22,6 +22,7 @@ from nervcodec.cli.common import (
 from nervcodec.cli.position import position
 from nervcodec.cli.progress import Progress, emit
 from nervcodec.errors import BitstreamError, UnsupportedError
+from nervcodec.samples import BIT_DEPTHS
 
 
 @click.command("decode", short_help="Render a .hfsv file to a video.")
@@ -29,7 +30,7 @@ from nervcodec.errors import BitstreamError, UnsupportedError
 @click.option(
     "--codec",
     type=click.Choice(("h264", "hevc", "ffv1")),
-    help="Default: h264 for .mp4 and .mov, ffv1 (lossless) for .mkv.",
+    help="Default: h264 for .mp4 and .mov, hevc if more than 8 bits; ffv1 (lossless) for .mkv.",
 )
 @click.option(
     "--crf",
@@ -37,6 +38,11 @@ from nervcodec.errors import BitstreamError, UnsupportedError
     default=12,
     show_default=True,
     help="Quality of h264 and hevc, lower is better.",
+)
+@click.option(
+    "--bit-depth",
+    type=click.Choice(tuple(map(str, BIT_DEPTHS))),
+    help="Bits a sample to write. Default: the file's, in h264 and hevc at most 10.",
 )
 @click.option("-an", "no_audio", is_flag=True, help="Leave the audio out.")
 @click.option(
@@ -58,6 +64,7 @@ def decode_command(
     output_path: Path | None,
     codec: str | None,
     crf: int,
+    bit_depth: str | None,
     no_audio: bool,
     start: int | timedelta,
     frames: int | None,
@@ -95,6 +102,7 @@ def decode_command(
     config = DecodeConfig(
         codec=codec,
         crf=crf,
+        bit_depth=int(bit_depth) if bit_depth else None,
         audio=not no_audio,
         device=device,
         threads=threads,

@@ -33,6 +33,7 @@ from nervcodec.config import (
     parse_size,
 )
 from nervcodec.errors import InterruptedEncode
+from nervcodec.samples import BIT_DEPTHS
 
 if TYPE_CHECKING:
     from nervcodec.reports import EncodeReport
@@ -60,6 +61,11 @@ ATTENTIONS = {attention.name.lower(): attention for attention in Attention}
 @click.option("--size", metavar="WxH", help="Scale the frames, down by area.")
 @click.option("--crop", metavar="WxH", help="Cut from the middle, before --size.")
 @click.option("--frames", type=click.IntRange(1), help="Encode only the first N frames.")
+@click.option(
+    "--bit-depth",
+    type=click.Choice(tuple(map(str, BIT_DEPTHS))),
+    help="Bits a sample of the coded frames. Default: the source's, at most 12.",
+)
 @click.option(
     "--keyint",
     metavar="N|TIME",
@@ -230,6 +236,7 @@ def _config(overwrite: bool, options: dict[str, Any]) -> EncodeConfig:
         crop=parse_size(options["crop"]) if options["crop"] else None,
         size=parse_size(options["size"]) if options["size"] else None,
         frames=options["frames"],
+        bit_depth=int(options["bit_depth"]) if options["bit_depth"] else None,
         keyint=position(options["keyint"]) if options["keyint"] else None,
         scene_cut=options["scene_cut"],
         audio=not options["no_audio"],

@@ -93,7 +93,7 @@ def _write(file: HfsvFile, number: int, path: Path) -> None:
     from nervcodec.video.still import png
 
     with atomic_output(path) as temporary:
-        temporary.write_bytes(png(file[number]))
+        temporary.write_bytes(png(file[number], file.bit_depth))
 
 
 def _named(output: Path, number: int) -> Path:

@@ -24,6 +24,7 @@ from nervcodec.errors import CheckpointError, HfsvError
 from nervcodec.models.blocks import channels_last
 from nervcodec.models.content_encoder import ContentEncoder
 from nervcodec.models.hnerv import HnervDecoder
+from nervcodec.samples import Frames, peak
 from nervcodec.training.checkpoint import Floats, TrainerState
 from nervcodec.training.losses import SpectrumLoss
 
@@ -87,26 +88,31 @@ def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
 
 
 class Trainer:
-    """Trains content encoder and decoder on frames held as uint8.
+    """Trains content encoder and decoder on frames held as integers.
 
     Args:
-        frames: (N, H, W, 3) uint8.
+        frames: (N, H, W, 3), see :data:`nervcodec.samples.Frames`.
         spec: the network's shape.
         config: the schedule.
         device: where to train; the frames are moved there once.
+        bit_depth: of the frames' samples.
     """
 
     def __init__(
         self,
-        frames: npt.NDArray[np.uint8],
+        frames: Frames,
         spec: ModelSpec,
         config: TrainConfig,
         device: torch.device,
+        bit_depth: int = 8,
     ) -> None:
         count, height, width, _ = frames.shape
         self._config = config
         self._device = device
-        self._frames = torch.from_numpy(frames).to(device)
+        self._peak = float(peak(bit_depth))
+        # Torch computes little with uint16; the samples fit int16.
+        samples = frames if bit_depth == 8 else frames.view(np.int16)
+        self._frames = torch.from_numpy(samples).to(device)
         self._epoch_steps: int = -(-count // config.batch)
         self._steps: int = config.epochs * self._epoch_steps
         self._step_number = 0
@@ -258,7 +264,7 @@ class Trainer:
     def _targets(self, indices: Tensor) -> Tensor:
         """Frames as float32 in 0..1, (B, 3, H, W), channels last in memory."""
         batch = self._frames[indices.to(self._device)]
-        return batch.permute(0, 3, 1, 2).float().div_(255.0)
+        return batch.permute(0, 3, 1, 2).float().div_(self._peak)
 
     def _step(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """One optimizer step; the loss and each frame's mean squared error."""
@@ -283,7 +289,7 @@ class Trainer:
             embedding = self._encoder(target)
             embeddings.append(embedding)
             if self.finished:
-                rounded = (self._decoder(embedding) * 255.0).round_().div_(255.0)
+                rounded = (self._decoder(embedding) * self._peak).round_().div_(self._peak)
                 errors.append((rounded - target).square().mean(dim=(1, 2, 3)))
         tensors = {EMBEDDING: _array(torch.cat(embeddings))}
         tensors |= {name: _array(p) for name, p in self._decoder.named_parameters()}

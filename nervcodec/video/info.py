@@ -13,6 +13,7 @@ from typing import Any
 
 from nervcodec.bitstream.syntax import MATRICES
 from nervcodec.errors import UnsupportedError
+from nervcodec.video.hdr import NO_HDR, HdrInfo
 
 UNSPECIFIED = 2
 """The H.273 code point for "unspecified" primaries, transfer or matrix."""
@@ -154,3 +155,4 @@ class VideoInfo:
     has_subtitles: bool = False
     chapters: tuple[Chapter, ...] = ()
     mirrored: bool = False
+    hdr: HdrInfo = NO_HDR

@@ -16,18 +16,17 @@ from av.container import InputContainer
 from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Discard, Stream
-from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from nervcodec.errors import InputVideoError
-from nervcodec.video.color import can_convert, decide_color
+from nervcodec.video.color import bits_of, can_convert, decide_color
 from nervcodec.video.errors_av import file_name
+from nervcodec.video.hdr import hdr_info
 from nervcodec.video.info import TAGS, Chapter, ColorInfo, VideoInfo
 from nervcodec.video.source import choose_stream, open_input, packet_rate, video_stream
 
 _DEFAULT_TIME_BASE = Fraction(1, 90000)
-_HDR_TRANSFERS = (16, 18)
 _RATE_TOLERANCE = Fraction(3, 100)
 _COMMON_RATES = tuple(
     Fraction(n, d) for d in (1001, 1000) for n in (24000, 30000, 60000, 120000)
@@ -55,7 +54,7 @@ def describe(path: str | os.PathLike[str]) -> tuple[int, VideoInfo]:
             rotation=round(frame.rotation / 90) * 90 % 360,
             frame_rate=_frame_rate(stream, measured_rate),
             color=color,
-            bit_depth=_bit_depth(frame.format),
+            bit_depth=bits_of(frame.format),
             pix_fmt=frame.format.name,
             codec=stream.codec_context.codec.canonical_name,
             container=container.format.name,
@@ -70,6 +69,7 @@ def describe(path: str | os.PathLike[str]) -> tuple[int, VideoInfo]:
             has_subtitles=bool(container.streams.subtitles),
             chapters=_chapters(container),
             mirrored=_is_mirrored(frame),
+            hdr=hdr_info(frame),
         )
 
 
@@ -86,11 +86,6 @@ def _color_tags(frame: VideoFrame, stream: VideoStream) -> tuple[int, int, int, 
 
 def _first_tagged(*values: int) -> int:
     return next((v for v in values if v != 2), 2)
-
-
-def _bit_depth(pixel_format: VideoFormat) -> int:
-    """Bits of the widest colour component; palettes and packed 16-bit RGB count as 8."""
-    return max(8, *(c.bits for c in pixel_format.components if not c.is_alpha), 0)
 
 
 def _frame_rate(stream: VideoStream, measured: Fraction | None) -> Fraction | None:
@@ -119,8 +114,6 @@ def _picture_warnings(frame: VideoFrame, stream: VideoStream, color: ColorInfo) 
         lines.append("interlaced video is encoded as whole frames, not deinterlaced")
     if stream.metadata.get("alpha_mode") == "1" or _is_transparent(frame):
         lines.append("transparency (alpha) is dropped")
-    if _bit_depth(frame.format) > 8:
-        lines.append(f"{_bit_depth(frame.format)}-bit samples are reduced to 8 bits")
     if _is_mirrored(frame):
         lines.append("the mirroring of the picture that the file asks for is not kept")
     if frame.rotation % 90:
@@ -155,8 +148,8 @@ def _color_warnings(
     lines = []
     if tags[2] == 10:
         lines.append("BT.2020 constant luminance is converted as non-constant luminance")
-    if color.transfer in _HDR_TRANSFERS:
-        lines.append("HDR: the colour tags are kept, mastering and light level data are not")
+    if SideDataType.DYNAMIC_HDR_PLUS in frame.side_data:
+        lines.append("HDR10+ metadata is not kept")
     if SideDataType.DOVI_METADATA in frame.side_data:
         lines.append("Dolby Vision metadata is not kept")
     return lines

@@ -11,11 +11,10 @@ from fractions import Fraction
 from types import TracebackType
 from typing import Self
 
-import numpy as np
 from av.video.frame import VideoFrame
-from numpy.typing import NDArray
 
 from nervcodec.errors import InputVideoError, UsageError
+from nervcodec.samples import BIT_DEPTHS, Frames
 from nervcodec.video.color import frame_to_rgb
 from nervcodec.video.errors_av import AV_ERRORS, cause, file_name
 from nervcodec.video.info import VideoInfo
@@ -32,9 +31,9 @@ _CUT_SHORT = Fraction(1)
 
 @dataclass(frozen=True)
 class SourceFrame:
-    """One picture: ``rgb`` uint8 (H, W, 3), C-contiguous; ``pts`` in ``VideoInfo.time_base``."""
+    """One picture: ``rgb`` (H, W, 3), C-contiguous; ``pts`` in ``VideoInfo.time_base``."""
 
-    rgb: NDArray[np.uint8]
+    rgb: Frames
     pts: int
 
 
@@ -46,7 +45,8 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
 class VideoReader:
     """The frames of a video's first stream that has any, in order, cropped and sized.
 
-    ``crop`` and ``size`` are (width, height); the crop is centred and comes first. Each
+    ``crop`` and ``size`` are (width, height); the crop is centred and comes first. Samples have
+    ``bit_depth`` bits, by default the fewest that hold those of the source, at most 12. Each
     iteration opens the file anew, ends the one before, and holds only the frame at hand and what
     the decoder's threads hold. ``warnings`` is filled when an iteration ends;
     ``info.warnings`` is known at once.
@@ -60,6 +60,7 @@ class VideoReader:
         crop: tuple[int, int] | None = None,
         size: tuple[int, int] | None = None,
         max_frames: int | None = None,
+        bit_depth: int | None = None,
     ) -> None:
         self._path = path
         self._name = file_name(path)
@@ -67,6 +68,7 @@ class VideoReader:
             raise UsageError(f"at least one frame must be read, not {max_frames}")
         self._max_frames = max_frames
         self._stream_index, self.info = describe(path)
+        self.bit_depth = bit_depth or _fitting_depth(self.info.bit_depth)
         self._geometry = plan_geometry(
             self.info.width, self.info.height, self.info.sample_aspect_ratio, crop, size
         )
@@ -102,7 +104,7 @@ class VideoReader:
         clock = _Clock(self.info)
         damaged = 0
         end: list[str] = []
-        self.warnings = []
+        self.warnings = self._depth_warnings()
         try:
             frames = decode_frames(self._path, self._stream_index)
             for count, frame in enumerate(frames):
@@ -117,20 +119,29 @@ class VideoReader:
             if damaged:
                 self.warnings.append(f"{damaged} frames are damaged, repaired by guessing")
 
-    def _rgb(self, frame: VideoFrame, index: int) -> NDArray[np.uint8]:
-        """uint8 (out_height, out_width, 3)."""
+    def _depth_warnings(self) -> list[str]:
+        given, kept = self.info.bit_depth, self.bit_depth
+        return [f"{given}-bit samples are reduced to {kept} bits"] if kept < given else []
+
+    def _rgb(self, frame: VideoFrame, index: int) -> Frames:
+        """(out_height, out_width, 3)."""
         if (frame.width, frame.height) != (self.info.width, self.info.height):
             raise InputVideoError(
                 f"{self._name}: the picture changes from {self.info.width}x{self.info.height} "
                 f"to {frame.width}x{frame.height} at frame {index}; only one size can be encoded"
             )
         try:
-            return self._geometry.apply(frame_to_rgb(frame, self.info.color))
+            rgb = frame_to_rgb(frame, self.info.color, self.bit_depth)
+            return self._geometry.apply(rgb)
         except AV_ERRORS as exc:
             raise InputVideoError(
                 f"{self._name}: frame {index} ({frame.format.name}) cannot be converted to RGB: "
                 f"{cause(exc)}"
             ) from exc
+
+
+def _fitting_depth(bits: int) -> int:
+    return next((depth for depth in BIT_DEPTHS if depth >= bits), BIT_DEPTHS[-1])
 
 
 class _Clock:

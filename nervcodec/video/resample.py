@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nervcodec.errors import UsageError
+from nervcodec.samples import Frames
 
 MAX_SIDE = 16384
 """Longest side that can be asked for: four times 4K, and a frame still fits in memory."""
@@ -66,8 +67,8 @@ class Geometry:
     row_taps: Taps | None
     column_taps: Taps | None
 
-    def apply(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """uint8 (H, W, 3) to uint8 (height, width, 3), C-contiguous, rounded to nearest."""
+    def apply(self, rgb: Frames) -> Frames:
+        """(H, W, 3) to (height, width, 3) of the same type, C-contiguous, rounded to nearest."""
         left, top, width, height = self.box
         picture = rgb[top : top + height, left : left + width]
         if self.row_taps is None and self.column_taps is None:
@@ -79,7 +80,7 @@ class Geometry:
         if self.column_taps is not None:
             index, weight = self.column_taps
             result = _weighted(result, index, weight[:, :, None], axis=1)
-        return (result + np.float32(0.5)).astype(np.uint8)
+        return (result + np.float32(0.5)).astype(rgb.dtype)
 
 
 def _weighted(

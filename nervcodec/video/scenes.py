@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from av.filter import Graph
 from av.video.frame import VideoFrame
+
+from nervcodec.samples import Frames, convert_depth
 
 _SCORE = "lavfi.scd.score"
 
@@ -19,9 +20,11 @@ class SceneDetector:
     Args:
         width, height: of the frames.
         threshold: how different, in percent, two frames must be; FFmpeg's default is 10.
+        bit_depth: of the frames' samples.
     """
 
-    def __init__(self, width: int, height: int, threshold: float) -> None:
+    def __init__(self, width: int, height: int, threshold: float, bit_depth: int = 8) -> None:
+        self._bit_depth = bit_depth
         self._margin = -width % _COLUMNS
         self._graph = Graph()
         size = f"video_size={width + self._margin}x{height}:pix_fmt=rgb24:time_base=1/1"
@@ -34,8 +37,9 @@ class SceneDetector:
         self._threshold = threshold
         self._frames = 0
 
-    def begins_scene(self, rgb: npt.NDArray[np.uint8]) -> bool:
+    def begins_scene(self, rgb: Frames) -> bool:
         """Whether the next frame, (height, width, 3), is the first of a scene."""
+        rgb = convert_depth(rgb, self._bit_depth, 8)
         whole = np.pad(rgb, ((0, 0), (0, self._margin), (0, 0)), mode="edge")
         frame = VideoFrame.from_ndarray(whole, format="rgb24")
         frame.pts = self._frames

@@ -1,7 +1,8 @@
 """Writing RGB frames as a video file; :mod:`.reader` reads them back, :mod:`.color` converts.
 
 MP4 and MOV hold a rendition in H.264 or HEVC with exact times; Matroska holds the very RGB
-samples in FFV1, but its clock ticks in milliseconds.
+samples in FFV1, but its clock ticks in milliseconds. More than 8 bits a sample stay, in lossy
+formats up to 10 unless 12 are asked for.
 """
 
 from __future__ import annotations
@@ -9,24 +10,24 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import av
-import numpy as np
 from av.codec.context import Flags
 from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from nervcodec.errors import HfsvError, OutputError, UsageError
+from nervcodec.samples import BIT_DEPTHS, Frames, convert_depth
 from nervcodec.video.color import rgb_to_frame
 from nervcodec.video.errors_av import AV_ERRORS, cause, file_name, is_system_error
+from nervcodec.video.hdr import NO_HDR, HdrInfo
 from nervcodec.video.info import UNSPECIFIED, Chapter, ColorInfo
 from nervcodec.video.passthrough import AudioCopy
 from nervcodec.video.remux import MAX_TIMESCALE, common_timescale, muxer_options
@@ -44,6 +45,10 @@ _CODECS = {
     "matroska": ("ffv1", "h264", "hevc"),
 }
 _ENCODERS = {"h264": "libx264", "hevc": "libx265", "ffv1": "ffv1"}
+_MAX_DEPTH = {"h264": 10, "hevc": 12, "ffv1": 12}
+_USUAL_DEPTH = {"h264": 10, "hevc": 10, "ffv1": 12}
+"""Players show HEVC of 10 bits, hardly ever of 12."""
+
 DEFAULT_CRF = 12
 DEFAULT_PRESET = "medium"
 PRESETS = (
@@ -54,6 +59,9 @@ PRESETS = (
 
 _MIN_HEVC_SIDE = 64
 """x265 4.2 writes past its look-ahead arrays on smaller frames, which may end the process."""
+_UNTIMED_FRAMES = 2
+"""x265 4.2 gives clips of so many frames decoding times from memory that was never written."""
+
 _MIN_MOV_TIMESCALE = 10000
 """The MP4 muxer doubles a time base's denominator until it is at least this."""
 _MATROSKA_TICKS = 1000
@@ -83,13 +91,15 @@ class OutputFormat:
     """Container (``mp4``, ``mov``, ``matroska``) and codec (``h264``, ``hevc``, ``ffv1``).
 
     ``crf`` and ``preset`` are x264's and x265's; at crf 12 what is lost is not seen. FFV1 has
-    no such setting: it loses nothing.
+    no such setting: it loses nothing. ``bit_depth`` None is that of the frames, but in H.264 and
+    HEVC at most 10.
     """
 
     container: str
     codec: str
     crf: int = DEFAULT_CRF
     preset: str = DEFAULT_PRESET
+    bit_depth: int | None = None
 
     def __post_init__(self) -> None:
         if self.codec not in _CODECS.get(self.container, ()):
@@ -98,6 +108,13 @@ class OutputFormat:
             raise UsageError(f"crf must be 0 to 51, not {self.crf}")
         if self.preset not in PRESETS:
             raise UsageError(f"unknown preset {self.preset}, it is one of {' '.join(PRESETS)}")
+        depths = [depth for depth in BIT_DEPTHS if depth <= _MAX_DEPTH[self.codec]]
+        if self.bit_depth not in (None, *depths):
+            raise UsageError(f"{self.codec} has {depths} bits a sample, not {self.bit_depth}")
+
+    def depth(self, frames: int) -> int:
+        """Bits a sample that are written of frames that have so many."""
+        return self.bit_depth or min(frames, _USUAL_DEPTH[self.codec])
 
 
 def output_format(
@@ -106,6 +123,7 @@ def output_format(
     *,
     crf: int = DEFAULT_CRF,
     preset: str = DEFAULT_PRESET,
+    bit_depth: int | None = None,
 ) -> OutputFormat:
     """The format for an output file by its suffix; UsageError names the suffixes known."""
     suffix = Path(path).suffix.lower()
@@ -117,7 +135,18 @@ def output_format(
     if codec not in _CODECS[container]:
         known = " ".join(_CODECS[container])
         raise UsageError(f"{file_name(path)}: {suffix} can hold {known}, not {codec}")
-    return OutputFormat(container, codec, crf, preset)
+    return OutputFormat(container, codec, crf, preset, bit_depth)
+
+
+def default_codec(fmt: OutputFormat, bit_depth: int, width: int, height: int) -> OutputFormat:
+    """The same with the codec that suits frames of this depth and size, where none was asked for.
+
+    More than 8 bits are written in HEVC, which plays in more places so than H.264, if it can be.
+    """
+    deep = fmt.depth(bit_depth) > 8
+    if fmt.codec == "h264" and deep and min(width, height) >= _MIN_HEVC_SIDE:
+        return replace(fmt, codec="hevc")
+    return fmt
 
 
 class VideoWriter:
@@ -126,7 +155,8 @@ class VideoWriter:
     Times are in ``time_base`` ticks and come back from MP4 and MOV as the very same rational
     seconds, frame for frame. Matroska rounds them to 1 ms, which is warned of when it matters.
     A first pts below zero moves picture and sound together to begin at zero. H.264 and HEVC
-    are 4:2:0, or 4:4:4 for odd sizes. ``passthrough`` is (bytes, container) of
+    are 4:2:0, or 4:4:4 for odd sizes. ``bit_depth`` is that of the frames given, ``fmt`` says which
+    is written. ``passthrough`` is (bytes, container) of
     :class:`.passthrough.Passthrough`, of which ``audio`` and ``subtitles`` say what to write.
     ``chapters`` are in the order of their beginning; in MP4 and MOV one lasts until the next, and
     what comes before the first is one without a title. ``metadata`` has keys of :data:`.info.TAGS`.
@@ -153,6 +183,8 @@ class VideoWriter:
         audio: bool = True,
         subtitles: bool = True,
         chapters: Sequence[Chapter] = (),
+        bit_depth: int = 8,
+        hdr: HdrInfo = NO_HDR,
     ) -> None:
         self._name = file_name(path)
         self._fmt = fmt
@@ -162,14 +194,17 @@ class VideoWriter:
                 f"{self._name}: HEVC needs at least {_MIN_HEVC_SIDE}x{_MIN_HEVC_SIDE} pixels"
             )
         self._color = color
+        self._given_depth, self._depth = bit_depth, fmt.depth(bit_depth)
         self._given_time_base = time_base
         self.warnings: list[str] = []
         self._time_base = self._representable(time_base)
         self._pixel_format = self._choose_pixel_format()
+        self._hdr = self._fitting_hdr(hdr)
         self._closed = False
         self._shift: int | None = None
         self._last_pts: int | None = None
         self._first_dts: int | None = None
+        self._frames = 0
         self._first_ticks = self._end_ticks = 0
         self._audio = None
         if passthrough and (audio or subtitles):
@@ -223,15 +258,27 @@ class VideoWriter:
         self.warnings.append(f"frame times are rounded to {_FALLBACK_TIME_BASE} s")
         return _FALLBACK_TIME_BASE
 
+    def _fitting_hdr(self, hdr: HdrInfo) -> HdrInfo:
+        """What the codec can say of it; FFV1 has no place for it."""
+        if hdr != NO_HDR and self._fmt.codec == "ffv1":
+            self.warnings.append("HDR mastering and light level data are left out: FFV1 has none")
+            return NO_HDR
+        return hdr
+
     def _choose_pixel_format(self) -> str:
+        suffix = "" if self._depth == 8 else f"{self._depth}le"
+        if self._depth < self._given_depth:
+            self.warnings.append(
+                f"{self._given_depth}-bit samples are written with {self._depth} bits"
+            )
         if self._fmt.codec == "ffv1":
-            return "bgr0"
+            return f"gbrp{suffix}" if suffix else "bgr0"
         if self._size[0] % 2 or self._size[1] % 2:
             self.warnings.append(
                 "width or height is odd: written as 4:4:4, which some players do not show"
             )
-            return "yuv444p"
-        return "yuv420p"
+            return "yuv444p" + suffix
+        return "yuv420p" + suffix
 
     def _timescale(self) -> int:
         """Ticks a second in which the starts of all streams are whole.
@@ -283,8 +330,13 @@ class VideoWriter:
         if self._fmt.codec == "ffv1":
             return {"level": "3", "slicecrc": "1"}
         options = {"crf": str(self._fmt.crf), "preset": self._fmt.preset}
+        parameters = self._hdr.options(self._fmt.codec)
         if self._fmt.codec == "hevc":
-            options["x265-params"] = "log-level=none"
+            parameters.append("log-level=none")
+        if parameters:
+            options[f"{_ENCODERS[self._fmt.codec].removeprefix('lib')}-params"] = ":".join(
+                parameters
+            )
         return options
 
     def _why(self, exc: BaseException) -> str:
@@ -307,8 +359,8 @@ class VideoWriter:
         else:
             self.abandon()
 
-    def write(self, rgb: NDArray[np.uint8], pts: int, duration: int) -> None:
-        """Write one frame: uint8 (H, W, 3); ``pts`` and ``duration`` in ticks, pts rising."""
+    def write(self, rgb: Frames, pts: int, duration: int) -> None:
+        """Write one frame: (H, W, 3); ``pts`` and ``duration`` in ticks, pts rising."""
         assert not self._closed
         assert rgb.shape == (self._size[1], self._size[0], 3), rgb.shape
         if self._shift is None:
@@ -324,7 +376,8 @@ class VideoWriter:
         length = max(self._ticks(duration), 1)
         self._end_ticks = ticks + length
         try:
-            frame = rgb_to_frame(rgb, self._pixel_format, self._color)
+            samples = convert_depth(rgb, self._given_depth, self._depth)
+            frame = rgb_to_frame(samples, self._pixel_format, self._color, self._depth)
             frame.pts, frame.time_base = ticks, self._time_base
             frame.duration = length
             packets = self._encode(frame)
@@ -336,6 +389,10 @@ class VideoWriter:
 
     def _encode(self, frame: VideoFrame | None) -> list[Packet[VideoStream]]:
         packets = self._stream.encode(frame)
+        self._frames += frame is not None
+        if self._fmt.codec == "hevc" and self._frames <= _UNTIMED_FRAMES:
+            for packet in packets:
+                packet.dts = packet.pts
         if self._first_dts is None and packets:
             self._first_dts = packets[0].dts
         return packets

@@ -17,6 +17,7 @@ from nervcodec.bitstream.syntax import ModelSpec, StreamHeader
 from nervcodec.bitstream.tensors import Limits
 from nervcodec.errors import BitstreamError, UnsupportedError
 from nervcodec.inference import SegmentRenderer
+from nervcodec.samples import Frames
 from tools import reference_decoder as reference
 from tools.make_vectors.writing import MAJOR, MINOR, make_model
 
@@ -32,7 +33,7 @@ class Decoded:
     frames: int
     symbols: Sequence[Bytes]
     values: Sequence[npt.NDArray[np.float32]]
-    pictures: Iterable[Bytes]
+    pictures: Iterable[Frames]
 
 
 def describe(
@@ -52,7 +53,8 @@ def describe(
             crc = zlib.crc32(symbols.tobytes(), crc)
             values.update(tensor.astype("<f4").tobytes())
         for picture in segment.pictures:
-            frames.update(picture.tobytes())
+            little_endian = picture.dtype.newbyteorder("<")
+            frames.update(picture.astype(little_endian).tobytes())
         place = {"index": index, "first_frame": first, "frames": segment.frames}
         sums = {
             "symbols_crc32": f"{crc:08x}",
@@ -84,7 +86,7 @@ def head_json(header: reference.Header) -> Json:
     fields["range"] = fields.pop("full_range")
     for name in ("time_base", "sample_aspect_ratio"):
         fields[name] = list(fields[name])
-    return {**fields, "bit_depth": 8}
+    return fields
 
 
 def model_json(model: reference.Model) -> Json:
@@ -132,7 +134,9 @@ def by_nervcodec(data: bytes) -> Json:
     segments = []
     for index in range(len(reader.segments)):
         segment = reader.segment(index)
-        renderer = SegmentRenderer(segment, header.width, header.height, reference=True)
+        renderer = SegmentRenderer(
+            segment, header.width, header.height, bit_depth=header.bit_depth, reference=True
+        )
         segments.append(
             Decoded(
                 reference_model(segment.model),
@@ -169,6 +173,7 @@ def reference_header(header: StreamHeader) -> reference.Header:
         matrix=header.matrix,
         full_range=int(header.full_range),
         rotation=header.rotation // 90,
+        bit_depth=header.bit_depth,
     )
 
 

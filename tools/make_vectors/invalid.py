@@ -180,7 +180,7 @@ def version_faults() -> Faults:
     def fault(name: str, reason: str, data: bytes) -> tuple[str, Invalid]:
         return name, Invalid(reason, "10", data, unsupported=True)
 
-    for major, minor in ((0, 0), (0, 1), (0, 3), (0, 9), (1, 0), (255, 2)):
+    for major, minor in ((0, 0), (0, 2), (0, 4), (0, 9), (1, 0), (255, 3)):
         head = chunk(HEAD, join(fields, {"major": bytes([major]), "minor": bytes([minor])}))
         data = altered(MINIMAL, "HEAD", head)
         yield fault(f"version_{major}_{minor}", f"version {major}.{minor}", data)
@@ -229,7 +229,9 @@ HEAD_FAULTS: tuple[FieldFault, ...] = (
     ("matrix_10", {"matrix": b"\x0a"}, "matrix is 10 (BT.2020 of constant luminance)"),
     ("range", {"range": b"\x02"}, "range is 2"),
     ("rotation", {"rotation": b"\x04"}, "rotation is 4"),
-    ("bit_depth", {"bit depth": b"\x0a"}, "bit depth is 10"),
+    ("bit_depth_7", {"bit depth": b"\x07"}, "bit depth is 7"),
+    ("bit_depth_9", {"bit depth": b"\x09"}, "bit depth is 9"),
+    ("bit_depth_16", {"bit depth": b"\x10"}, "bit depth is 16"),
     ("leftover", {"bit depth": b"\x08\x00"}, "a byte is left over"),
     ("short", {"bit depth": b""}, "the last field is missing"),
 )

@@ -492,6 +492,7 @@ def stream_vectors() -> dict[str, Valid]:
         ),
         "times_negative": Valid("frames before time 0", size, three, {**rate, "start": -3003}),
         **colour_vectors(),
+        **depth_vectors(),
     }
 
 
@@ -511,6 +512,25 @@ def colour_vectors() -> dict[str, Valid]:
             about, (6, 4), [Net(TINY)], {"matrix": matrix, **dict(zip(names, rest, strict=True))}
         )
         for matrix, rest in values.items()
+    }
+
+
+def depth_vectors() -> dict[str, Valid]:
+    display = [34000, 16000, 13250, 34500, 7500, 3000, 15635, 16450, 10_000_000, 1]
+    return {
+        "depth_10": Valid(
+            "10 bits a sample, HDR of BT.2020 and PQ",
+            (12, 8),
+            [make_net([(2, 3, 5), (2, 3, 4)], 3)],
+            {"bit_depth": 10, "primaries": 9, "transfer": 16, "matrix": 9},
+            meta={"mastering_display": display, "content_light": [1000, 400]},
+        ),
+        "depth_12": Valid(
+            "12 bits a sample",
+            (9, 7),
+            [make_net([(3, 3, 4)], 2, hfscm=(1, 2, 3, SINGLE, 1, 3)), Net(TINY)],
+            {"bit_depth": 12},
+        ),
     }
 
 

@@ -90,7 +90,7 @@ def file_of(*chunks: bytes) -> bytes:
 
 # --- HEAD (section 4) ----------------------------------------------------------------------------
 
-MAJOR, MINOR = 0, 2
+MAJOR, MINOR = 0, 3
 
 USUAL_HEADER = reference.Header(
     width=1,
@@ -106,6 +106,7 @@ USUAL_HEADER = reference.Header(
     matrix=1,
     full_range=0,
     rotation=0,
+    bit_depth=8,
 )
 
 
@@ -128,7 +129,7 @@ def head_fields(header: reference.Header) -> Fields:
         "matrix": bytes([header.matrix]),
         "range": bytes([header.full_range]),
         "rotation": bytes([header.rotation]),
-        "bit depth": b"\x08",
+        "bit depth": bytes([header.bit_depth]),
     }
 
 
