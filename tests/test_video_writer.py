@@ -348,5 +348,5 @@ def test_short_clips_in_hevc_have_decoding_times(tmp_path: Path, frames: int) ->
             packets = [packet for packet in container.demux(stream) if packet.size]
         steps = [(p.pts - p.dts) * p.time_base for p in packets]
         assert len(packets) == frames
-        assert 0 <= min(steps)
+        assert min(steps) >= 0
         assert max(steps) <= Fraction(3, 25)
