@@ -33,7 +33,7 @@ from nervcodec.files import file_digest
 from nervcodec.inference import FramesDigest, SegmentRenderer
 from nervcodec.metrics import PSNR_CAP, psnr
 from nervcodec.models.blocks import Conv, channels_last
-from nervcodec.models.hnerv import HnervDecoder
+from nervcodec.models.frame_decoder import FrameDecoder
 from nervcodec.samples import Frames
 from nervcodec.video.reader import VideoReader
 from tools import reference_decoder
@@ -122,7 +122,7 @@ def round_to_tf32(x: Tensor) -> Tensor:
     return ((bits + half) & ~0x1FFF).view(torch.float32)
 
 
-def _tf32(network: HnervDecoder) -> None:
+def _tf32(network: FrameDecoder) -> None:
     """Round the weights, and each convolution's input; sums stay in float32, as on a GPU."""
     for module in network.modules():
         if isinstance(module, Conv):
@@ -130,10 +130,10 @@ def _tf32(network: HnervDecoder) -> None:
             module.register_forward_pre_hook(lambda _, inputs: round_to_tf32(inputs[0]))
 
 
-def _head_in_float32(dtype: torch.dtype) -> Callable[[HnervDecoder], None]:
+def _head_in_float32(dtype: torch.dtype) -> Callable[[FrameDecoder], None]:
     """``dtype`` up to the last stage's maps, float32 from there on."""
 
-    def apply(network: HnervDecoder) -> None:
+    def apply(network: FrameDecoder) -> None:
         network.to(dtype)
         for name, module in network.named_children():
             if name in ("head", "msfrp"):
@@ -143,14 +143,14 @@ def _head_in_float32(dtype: torch.dtype) -> Callable[[HnervDecoder], None]:
     return apply
 
 
-def _to(dtype: torch.dtype) -> Callable[[HnervDecoder], None]:
-    def apply(network: HnervDecoder) -> None:
+def _to(dtype: torch.dtype) -> Callable[[FrameDecoder], None]:
+    def apply(network: FrameDecoder) -> None:
         network.to(dtype)
 
     return apply
 
 
-REDUCTIONS: dict[str, Callable[[HnervDecoder], None]] = {
+REDUCTIONS: dict[str, Callable[[FrameDecoder], None]] = {
     "tf32": _tf32,
     "bfloat16": _to(torch.bfloat16),
     "bfloat16, head float32": _head_in_float32(torch.bfloat16),
@@ -198,7 +198,7 @@ def _with_torch(file: HfsvFile, way: Way, chosen: Sequence[int]) -> Iterator[Eva
                 yield frame.contiguous().numpy(), value.double().contiguous().numpy()
 
 
-def _network(segment: Segment, file: HfsvFile, way: Way) -> tuple[HnervDecoder, Tensor]:
+def _network(segment: Segment, file: HfsvFile, way: Way) -> tuple[FrameDecoder, Tensor]:
     """The network and the embedding, in the way's precision."""
     dtype = torch.float64 if way.precision == "float64" else torch.float32
     tensors = {
@@ -207,7 +207,7 @@ def _network(segment: Segment, file: HfsvFile, way: Way) -> tuple[HnervDecoder, 
     }
     embedding = tensors.pop(EMBEDDING)
     with torch.device("meta"):
-        network = HnervDecoder(segment.model, file.width, file.height)
+        network = FrameDecoder(segment.model, file.width, file.height)
     network.load_state_dict(tensors, assign=True)
     if way.channels_last and way.precision != "float64":
         channels_last(network)
@@ -230,8 +230,8 @@ def _with_numpy(file: HfsvFile, chosen: Sequence[int]) -> Iterator[Evaluated]:
         network = reference_decoder.Network(parsed.segments[number])
         for offset in offsets:
             with np.errstate(all="ignore"):
-                y = network.output(offset)[:, : file.height, : file.width]
-            values = (255 * ((1 + np.tanh(y)) / 2)).transpose(1, 2, 0)
+                frame = network.frame(offset)[:, : file.height, : file.width]
+            values = (255 * frame).transpose(1, 2, 0)
             yield np.floor(values + 0.5).astype(np.uint8), values
 
 

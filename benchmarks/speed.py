@@ -21,7 +21,7 @@ from nervcodec.bitstream.segment import Segment
 from nervcodec.bitstream.tensors import macs_per_frame, parameter_count, tensor_specs
 from nervcodec.config import ModelConfig, TrainConfig
 from nervcodec.inference import SegmentRenderer
-from nervcodec.models.hnerv import HnervDecoder
+from nervcodec.models.frame_decoder import FrameDecoder
 from nervcodec.rate_control import design_model
 from nervcodec.training.quantization import quantize
 from nervcodec.training.trainer import Trainer
@@ -76,7 +76,7 @@ def _train_step(model: Any, width: int, height: int) -> float:
 
 def _decode_frame(model: Any, width: int, height: int) -> float:
     """Seconds a frame of the fast path, network alone."""
-    decoder = HnervDecoder(model, width, height)
+    decoder = FrameDecoder(model, width, height)
     values = {name: p.detach().numpy() for name, p in decoder.named_parameters()}
     specs = tensor_specs(model, width, height, FRAMES)
     rng = np.random.default_rng(0)

@@ -26,9 +26,13 @@ PRESETS = {
 
 DEFAULT_PRESET = "medium"
 
-HNERV = "hnerv"
+NERV, E_NERV, HNERV = "nerv", "e-nerv", "hnerv"
+NETWORKS = (NERV, E_NERV, HNERV)
+"""What makes the first map of a frame: its time, its time on a grid, or an embedding."""
+
 HFS_HNERV = "hfs-hnerv"
-ARCHITECTURES = (HFS_HNERV, HNERV)
+ARCHITECTURES = (HFS_HNERV, HNERV, E_NERV, NERV)
+"""As users name them; HFS-HNeRV is HNeRV with HFSCM, MSFRP and the HFS loss."""
 
 
 def _require(condition: bool, option: str, value: object, what: str) -> None:
@@ -47,6 +51,7 @@ class TrainConfig:
             all steps, then a cosine to 0.
         hfs_weight, hfs_gain, hfs_cutoff: beta, g and m of the HFS loss; no cutoff scales m
             with the frame; a weight of 0 is plain MSE.
+        phi: initial weights of HFSCM's bands LL, HL, LH and HH.
         seed: of everything random.
     """
 
@@ -59,6 +64,7 @@ class TrainConfig:
     hfs_weight: float = 0.12
     hfs_gain: float = 3.0
     hfs_cutoff: int | None = None
+    phi: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -76,6 +82,7 @@ class TrainConfig:
             self.hfs_cutoff,
             "must be 1 or more",
         )
+        _require(all(abs(value) <= 1000 for value in self.phi), "phi", self.phi, "beyond 1000")
         _require(0 <= self.seed < 1 << 63, "seed", self.seed, "not in 0..2^63-1")
 
 
@@ -86,20 +93,28 @@ class ModelConfig:
     Attributes:
         params: decoder parameters plus embedding values of the whole clip; None for
             :func:`nervcodec.rate_control.default_params`.
-        hfscm, msfrp: the paper's parts; both off is HNeRV.
+        network: one of :data:`NETWORKS`.
+        hfscm, msfrp: the paper's parts, for each of the networks.
         hfscm_spec: shape of the attention blocks.
+        hfscm_stages: numbers of the stages that carry HFSCM, negative ones from the last; None
+            for all.
+        msfrp_after: add what is reused to the frame, not to what its tanh is taken of.
         embedding_values: embedding values wanted a frame.
     """
 
     params: int | None = None
+    network: str = HNERV
     hfscm: bool = True
     msfrp: bool = True
     hfscm_spec: HfscmSpec = field(default_factory=HfscmSpec)
+    hfscm_stages: tuple[int, ...] | None = None
+    msfrp_after: bool = False
     embedding_values: int = 128
 
     def __post_init__(self) -> None:
         if self.params is not None:
             _require(1 <= self.params <= 1 << 27, "params", self.params, f"not in 1..{1 << 27}")
+        _require(self.network in NETWORKS, "network", self.network, f"not one of {NETWORKS}")
         _require(
             1 <= self.embedding_values <= 65536,
             "embedding values",

@@ -19,7 +19,8 @@ from nervcodec.bitstream.syntax import ModelSpec
 from nervcodec.bitstream.tensors import EMBEDDING, activation_bytes, parameter_count
 from nervcodec.errors import BitstreamError, UsageError
 from nervcodec.models.blocks import channels_last
-from nervcodec.models.hnerv import HnervDecoder
+from nervcodec.models.frame_decoder import FrameDecoder
+from nervcodec.models.positions import frame_times
 from nervcodec.samples import Frames, peak
 
 BATCH_BYTES = 1 << 30
@@ -76,9 +77,10 @@ class SegmentRenderer:
             tensor.spec.name: torch.from_numpy(tensor.dequantize()).to(self._device, dtype)
             for tensor in segment.tensors
         }
-        self._embedding = tensors.pop(EMBEDDING)
+        self._embedding = tensors.pop(EMBEDDING, None)
+        self._frames, self._time, self._dtype = segment.frames, segment.model.time, dtype
         with torch.device("meta"):
-            network = HnervDecoder(segment.model, width, height)
+            network = FrameDecoder(segment.model, width, height)
         network.load_state_dict(tensors, assign=True)
         if not reference:
             channels_last(network)
@@ -89,7 +91,7 @@ class SegmentRenderer:
         self._batch = 1 if self._device.type == "cpu" else fitting
 
     def __len__(self) -> int:
-        return len(self._embedding)
+        return self._frames
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frames]:
         """Frames of the segment, (H, W, 3) RGB, in the order of ``indices``."""
@@ -105,10 +107,16 @@ class SegmentRenderer:
         for start in range(0, len(indices), self._batch):
             yield self._evaluate(indices[start : start + self._batch])
 
+    def _source(self, indices: Sequence[int]) -> Tensor:
+        """What the network makes frames of: their embeddings, or their times."""
+        if self._embedding is not None:
+            return self._embedding[torch.tensor(indices, device=self._device)]
+        assert self._time is not None
+        return frame_times(indices, self._frames, self._time).to(self._device, self._dtype)
+
     @torch.inference_mode()
     def _evaluate(self, indices: Sequence[int]) -> Tensor:
-        embedding = self._embedding[torch.tensor(indices, device=self._device)]
-        rgb = self._network(embedding)
+        rgb = self._network(self._source(indices))
         if rgb.isnan().any():
             raise BitstreamError("the network does not give numbers: its weights overflow")
         return torch.floor(rgb * self._peak + 0.5).to(self._sample_type)

@@ -13,7 +13,7 @@ from typing import Any
 
 from nervcodec.bitstream.container import ChunkType, chunk_name
 from nervcodec.bitstream.stream import SegmentInfo, StreamReader, open_stream
-from nervcodec.bitstream.syntax import FORMAT_MAJOR, FORMAT_MINOR, StreamHeader
+from nervcodec.bitstream.syntax import FORMAT_MAJOR, FORMAT_MINOR, Architecture, StreamHeader
 from nervcodec.bitstream.tensors import Limits, macs_per_frame, parameter_count
 
 MATRIX_NAMES = {
@@ -47,6 +47,13 @@ TRANSFER_NAMES = {
     15: "bt2020-12",
     16: "smpte2084",
     18: "arib-std-b67",
+}
+
+
+_NETWORKS = {
+    Architecture.HNERV: "hnerv",
+    Architecture.NERV: "nerv",
+    Architecture.ENERV: "e-nerv",
 }
 
 
@@ -85,10 +92,13 @@ class FileInfo:
 
     @property
     def architecture(self) -> str:
-        """``hfs-hnerv`` where a segment's network has a part of it, else ``hnerv``."""
+        """Of the first segment's network: ``nerv``, ``e-nerv`` or ``hnerv``.
+
+        ``hfs-`` goes before where a segment's network has a part of HFS-HNeRV.
+        """
         models = [segment.model for segment in self.segments]
         extended = any(model.has_hfscm or model.msfrp_stage is not None for model in models)
-        return "hfs-hnerv" if extended else "hnerv"
+        return ("hfs-" if extended else "") + _NETWORKS[models[0].architecture]
 
     def parameters(self, segment: SegmentInfo) -> int:
         """Decoder parameters and embedding values of a segment."""

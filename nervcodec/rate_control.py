@@ -7,12 +7,20 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from functools import cache
 
-from nervcodec.bitstream.syntax import MAX_CHANNELS, ModelSpec, StageSpec
+from nervcodec.bitstream.syntax import (
+    MAX_CHANNELS,
+    HfscmSpec,
+    ModelSpec,
+    StageSpec,
+    TimeSpec,
+    TransformerSpec,
+)
 from nervcodec.bitstream.tensors import parameter_count
-from nervcodec.config import ModelConfig
-from nervcodec.errors import TargetError
+from nervcodec.config import E_NERV, HNERV, NERV, ModelConfig
+from nervcodec.errors import TargetError, UsageError
 
 CHANNEL_REDUCTION = 1.2
 LOWER_WIDTH = 6
@@ -26,10 +34,17 @@ WIDTH_UNITS = 16
 """Widths are searched in sixteenths of a channel of the stem, so that stages grow in turn."""
 
 MAX_KERNEL = 5
+NERV_KERNEL = 3
+MIN_TIME_WIDTH, MAX_TIME_WIDTH = 16, 512
+PARAMS_A_TIME_UNIT = 30_000
+"""For the width of the layer behind the encoded time. NeRV has 512 for some 3 M, of which the next
+dense layer takes more than half; at our sizes the stages would be left with little."""
+
+MIN_HEAD_WIDTH = 8
 STRIDES = (5, 4, 3, 2)
 MAX_COARSE_STAGES = 4
-REFERENCE_CELLS = 8
-"""HNeRV's embedding grid at 1280x640 is 4 x 2."""
+REFERENCE_CELLS = {HNERV: 8, NERV: 128, E_NERV: 128}
+"""Places of the first map: HNeRV's embedding grid at 1280x640 is 4 x 2, NeRV's map 16 x 8."""
 GRID_WEIGHT = 0.01
 """Padding that a grid of twice or half as many cells is worth; grows with the square."""
 
@@ -64,35 +79,78 @@ def _stride_plans() -> tuple[tuple[int, ...], ...]:
     return tuple(best.values())
 
 
-def choose_strides(width: int, height: int) -> tuple[int, ...]:
+def choose_strides(width: int, height: int, network: str = HNERV) -> tuple[int, ...]:
     """Strides for a frame size: little padding, and an embedding grid near 8 cells.
 
-    The plan with the smallest ``padded area / area - 1 + 0.01 * log2(cells / 8)^2`` wins.
+    The plan with the smallest ``padded area / area - 1 + 0.01 * log2(cells / 8)^2`` wins; NeRV
+    and E-NeRV have 128 in place of 8.
     """
+    wanted = REFERENCE_CELLS[network]
 
     def cost(plan: tuple[int, ...]) -> tuple[float, int]:
         stride = math.prod(plan)
         cells = -(-width // stride) * -(-height // stride)
         padding = cells * stride**2 / (width * height) - 1
-        return padding + GRID_WEIGHT * math.log2(cells / REFERENCE_CELLS) ** 2, len(plan)
+        return padding + GRID_WEIGHT * math.log2(cells / wanted) ** 2, len(plan)
 
     return min(_stride_plans(), key=cost)
 
 
 def _model(
-    config: ModelConfig, strides: tuple[int, ...], embedding: int, width_units: int
+    config: ModelConfig, strides: tuple[int, ...], embedding: int, hidden: int, width_units: int
 ) -> ModelSpec:
     """The network of a given width, in units of 1/16 channel of the stem."""
     wanted = width_units / WIDTH_UNITS
     stem = max(1, round(wanted))
     lower = min(LOWER_WIDTH, stem)
     stages = []
+    carrying = _carrying(config, len(strides))
     for index, stride in enumerate(strides):
-        channels = max(round(wanted / CHANNEL_REDUCTION ** (index + 1)), lower)
-        kernel = min(1 + 2 * index, MAX_KERNEL)
-        stages.append(StageSpec(stride, kernel, channels, config.hfscm))
+        if config.network == HNERV:
+            channels = max(round(wanted / CHANNEL_REDUCTION ** (index + 1)), lower)
+            kernel = min(1 + 2 * index, MAX_KERNEL)
+        else:
+            channels, kernel = max(round(wanted / 2**index), lower), NERV_KERNEL
+        stages.append(StageSpec(stride, kernel, channels, index in carrying))
     msfrp = max(0, len(strides) - 3) if config.msfrp else None
-    return ModelSpec(tuple(stages), embedding, stem, hfscm=config.hfscm_spec, msfrp_stage=msfrp)
+    return ModelSpec(
+        tuple(stages),
+        embedding if config.network == HNERV else 0,
+        stem,
+        head_kernel=1 if config.network == E_NERV else 3,
+        hfscm=config.hfscm_spec if carrying else HfscmSpec(),
+        msfrp_stage=msfrp,
+        time=None if config.network == HNERV else TimeSpec(hidden=hidden),
+        transformer=_transformer(stem) if config.network == E_NERV else None,
+        msfrp_after=config.msfrp_after and config.msfrp,
+    )
+
+
+def _carrying(config: ModelConfig, stages: int) -> set[int]:
+    """The stages that carry HFSCM.
+
+    Raises:
+        UsageError: for a number beyond the stages that there are.
+    """
+    if not config.hfscm:
+        return set()
+    if config.hfscm_stages is None:
+        return set(range(stages))
+    if any(not -stages <= number < stages for number in config.hfscm_stages):
+        raise UsageError(f"hfscm-stages {config.hfscm_stages}: the network has {stages} stages")
+    return {number % stages for number in config.hfscm_stages}
+
+
+def _transformer(channels: int) -> TransformerSpec:
+    """Near E-NeRV's proportions: up to 8 heads, 196 channels with 512 inside, branches of 128."""
+    heads = max(1, min(8, channels // MIN_HEAD_WIDTH))
+    return TransformerSpec(
+        heads=heads,
+        head_width=max(1, channels // heads),
+        feed_forward=2 * channels,
+        modulation=max(8, min(128, 2 * channels)),
+        bottleneck=max(1, channels // 4),
+    )
 
 
 def design_model(
@@ -103,25 +161,45 @@ def design_model(
     Raises:
         TargetError: if even the narrowest network has more; the message says how many.
     """
-    strides = choose_strides(width, height)
+    strides = choose_strides(width, height, config.network)
     stride = math.prod(strides)
     cells = -(-width // stride) * -(-height // stride)
     affordable = int(EMBEDDING_SHARE * params) // (frames * cells)
     embedding = max(1, min(round(config.embedding_values / cells), affordable))
+    hidden = min(MAX_TIME_WIDTH, max(MIN_TIME_WIDTH, params // PARAMS_A_TIME_UNIT))
 
-    def count(units: int) -> int:
-        return parameter_count(_model(config, strides, embedding, units), width, height, frames)
+    def count(model: ModelSpec) -> int:
+        return parameter_count(model, width, height, frames)
 
-    narrowest = count(WIDTH_UNITS)
+    def of_width(units: int) -> ModelSpec:
+        return _model(config, strides, embedding, hidden, units)
+
+    narrowest = count(of_width(WIDTH_UNITS))
     if narrowest > params:
         raise TargetError(
             f"{params} parameters are too few: the narrowest network for {frames} frames of "
             f"{width}x{height} has {narrowest} (--params, --keyint)"
         )
-    low, high = WIDTH_UNITS, 2 * WIDTH_UNITS
-    while high < MAX_CHANNELS * WIDTH_UNITS and count(high) <= params:
+    units = _largest(lambda units: count(of_width(units)) <= params, WIDTH_UNITS)
+    if config.network == HNERV:
+        return of_width(units)
+
+    # A channel more is many parameters more in NeRV: its time layer takes what is left.
+    def of_time_width(time_width: int) -> ModelSpec:
+        return _model(config, strides, embedding, time_width, units)
+
+    def fits(time_width: int) -> bool:
+        return time_width <= MAX_CHANNELS and count(of_time_width(time_width)) <= params
+
+    return of_time_width(_largest(fits, hidden))
+
+
+def _largest(fits: Callable[[int], bool], low: int) -> int:
+    """The largest number from ``low`` on, which fits."""
+    high = 2 * low
+    while high < MAX_CHANNELS * WIDTH_UNITS and fits(high):
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if count(middle) <= params else (low, middle)
-    return _model(config, strides, embedding, low)
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low

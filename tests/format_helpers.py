@@ -21,7 +21,16 @@ from hypothesis import strategies as st
 
 from nervcodec.bitstream.segment import QuantizedTensor, Segment
 from nervcodec.bitstream.stream import AudioData, StreamReader, write_stream
-from nervcodec.bitstream.syntax import Attention, HfscmSpec, ModelSpec, StageSpec, StreamHeader
+from nervcodec.bitstream.syntax import (
+    Architecture,
+    Attention,
+    HfscmSpec,
+    ModelSpec,
+    StageSpec,
+    StreamHeader,
+    TimeSpec,
+    TransformerSpec,
+)
 from nervcodec.bitstream.tensors import Limits, TensorSpec, tensor_specs
 
 SPEC = (Path(__file__).parents[1] / "bitstream_spec.md").read_text(encoding="utf-8")
@@ -92,7 +101,7 @@ def disassemble(data: bytes) -> Chunks:
 def head_fields() -> dict[str, bytes]:
     return {
         "major": b"\x00",
-        "minor": b"\x03",
+        "minor": b"\x04",
         "profile": b"\x00",
         "flags": b"\x00",
         "width": leb(12),
@@ -215,8 +224,13 @@ def spec_table(t: int) -> tuple[int, ...]:
 
 
 @st.composite
-def model_specs(draw: Callable[..., Any], max_channels: int = 9, stages: int = 3) -> ModelSpec:
-    """Small networks of every kind; fields that a file does not hold have their defaults."""
+def model_specs(
+    draw: Callable[..., Any], max_channels: int = 9, stages: int = 3, plain: bool = False
+) -> ModelSpec:
+    """Small networks of every kind; fields that a file does not hold have their defaults.
+
+    ``plain`` ones are of HNeRV, without what standardises or is added to the frame.
+    """
     count = draw(st.integers(1, stages))
     kernels = st.sampled_from((1, 3, 5))
     widths = st.integers(1, max_channels)
@@ -233,15 +247,32 @@ def model_specs(draw: Callable[..., Any], max_channels: int = 9, stages: int = 3
             attention=draw(st.sampled_from(Attention)),
             extra_convs=extra,
             extra_kernel=draw(kernels) if extra else HfscmSpec().extra_kernel,
+            norm=not plain and draw(st.booleans()),
         )
+    network = Architecture.HNERV if plain else draw(st.sampled_from(Architecture))
+    msfrp_stage = draw(st.none() | st.integers(0, count - 1))
     return ModelSpec(
         stages=tuple(shapes),
-        embedding_channels=draw(widths),
+        embedding_channels=draw(widths) if network == Architecture.HNERV else 0,
         stem_channels=draw(widths),
         head_kernel=draw(kernels),
         hfscm=block,
-        msfrp_stage=draw(st.none() | st.integers(0, count - 1)),
+        msfrp_stage=msfrp_stage,
+        time=None if network == Architecture.HNERV else draw(time_specs(max_channels)),
+        transformer=draw(transformers(max_channels)) if network == Architecture.ENERV else None,
+        msfrp_after=msfrp_stage is not None and not plain and draw(st.booleans()),
     )
+
+
+def time_specs(max_channels: int) -> st.SearchStrategy[TimeSpec]:
+    bases = st.fractions(Fraction(1, 9), 9, max_denominator=9)
+    return st.builds(TimeSpec, st.integers(1, 30), bases, st.integers(0, max_channels))
+
+
+def transformers(max_channels: int) -> st.SearchStrategy[TransformerSpec]:
+    widths = st.integers(1, max_channels)
+    heads, bottleneck = st.integers(1, 4), st.integers(0, max_channels)
+    return st.builds(TransformerSpec, heads, widths, widths, widths, bottleneck)
 
 
 def make_header(**changes: Any) -> StreamHeader:

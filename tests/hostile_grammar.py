@@ -226,13 +226,24 @@ def model_bytes(faults: Faults, model: ModelSpec) -> bytes:
     if mask and faults.here():
         mask |= 1 << len(model.stages)
     flags = (mask > 0) + 2 * (model.msfrp_stage is not None)
+    flags += 4 * (mask > 0 and model.hfscm.norm) + 8 * model.msfrp_after
     count = len(model.stages)
-    fields = [faults.u8(1, 1), faults.u8(flags, 3), faults.u8(count, 8)]
+    fields = [faults.u8(model.architecture, 3), faults.u8(flags, 15), faults.u8(count, 8)]
     for stage in model.stages:
         fields += [faults.u8(stage.stride, 8), faults.u8(stage.kernel, 15)]
         fields.append(faults.varint(stage.channels))
-    fields += [faults.varint(model.embedding_channels), faults.varint(model.stem_channels)]
-    fields.append(faults.u8(model.head_kernel, 15))
+    if model.time is None:
+        fields.append(faults.varint(model.embedding_channels))
+    else:
+        base = model.time.base
+        numbers = (model.time.levels, base.numerator, base.denominator)
+        fields += [faults.u8(number, 254) for number in numbers]
+        fields.append(faults.varint(model.time.hidden))
+    fields += [faults.varint(model.stem_channels), faults.u8(model.head_kernel, 15)]
+    if model.transformer is not None:
+        mixer = model.transformer
+        widths = (mixer.head_width, mixer.feed_forward, mixer.modulation, mixer.bottleneck)
+        fields += [faults.u8(mixer.heads, 254), *map(faults.varint, widths)]
     if mask:
         block = model.hfscm
         values = (mask, block.reduction, block.kernel, block.attention, block.extra_convs)

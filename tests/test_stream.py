@@ -666,8 +666,8 @@ def test_segments_out_of_place_are_refused(firsts: Sequence[int]) -> None:
 
 
 def test_a_network_of_another_architecture_is_unsupported_on_opening() -> None:
-    payload = b"\x00\x00\x03\x02" + bytes(20)
-    with pytest.raises(UnsupportedError, match="architecture 2"):
+    payload = b"\x00\x00\x03\x04" + bytes(20)
+    with pytest.raises(UnsupportedError, match="architecture 4"):
         open_data(with_payload(SEGM, payload, 0))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -21,7 +22,15 @@ from format_helpers import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nervcodec.bitstream.syntax import Attention, HfscmSpec, ModelSpec, StageSpec, StreamHeader
+from nervcodec.bitstream.syntax import (
+    Attention,
+    HfscmSpec,
+    ModelSpec,
+    StageSpec,
+    StreamHeader,
+    TimeSpec,
+    TransformerSpec,
+)
 from nervcodec.bitstream.wire import ByteReader
 from nervcodec.errors import BitstreamError, UnsupportedError
 
@@ -137,11 +146,11 @@ def test_head_fields_at_their_limits_are_read(
     ("changes", "complaint"),
     [
         ({"major": b"\x01", "minor": b"\x00"}, r"version 1\.0.*later"),
-        ({"major": b"\x01"}, r"version 1\.3"),
-        ({"major": b"\xff"}, r"version 255\.3"),
+        ({"major": b"\x01"}, r"version 1\.4"),
+        ({"major": b"\xff"}, r"version 255\.4"),
         ({"minor": b"\x00"}, r"version 0\.0"),
-        ({"minor": b"\x02"}, r"version 0\.2"),
-        ({"minor": b"\x04"}, r"version 0\.4"),
+        ({"minor": b"\x03"}, r"version 0\.3"),
+        ({"minor": b"\x05"}, r"version 0\.5"),
         ({"profile": b"\x01"}, "profile 1"),
     ],
 )
@@ -196,7 +205,9 @@ def test_models_come_back(spec: ModelSpec) -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"flags": b"\x04"}, "flags"),
+        ({"flags": b"\x06"}, "flags 6 switch a part of HFSCM"),
+        ({"flags": b"\x09"}, "flags 9 switch a part of MSFRP"),
+        ({"flags": b"\x13"}, "flags"),
         ({"flags": b"\x83"}, "flags"),
         ({"stages": b"\x00"}, "stages"),
         ({"stages": b"\x09"}, "stages"),
@@ -234,10 +245,113 @@ def test_model_fields_out_of_range_are_refused(changes: dict[str, bytes], compla
     assert not isinstance(caught.value, UnsupportedError)
 
 
-@pytest.mark.parametrize("architecture", [0, 2, 255])
+@pytest.mark.parametrize("architecture", [0, 4, 255])
 def test_unknown_architectures_are_unsupported(architecture: int) -> None:
     with pytest.raises(UnsupportedError, match=f"architecture {architecture}"):
         parse_model(model_bytes(architecture=bytes([architecture])))
+
+
+ENERV_BYTES = {
+    "architecture": b"\x03",
+    "flags": b"\x02",
+    "stages": b"\x01",
+    "stage": b"\x02\x03\x05",
+    "levels": b"\x50",
+    "base": b"\x05\x04",
+    "time width": leb(300),
+    "stem": leb(7),
+    "head kernel": b"\x01",
+    "heads": b"\x08",
+    "head width": leb(200),
+    "feed forward": leb(512),
+    "modulation": leb(128),
+    "bottleneck": leb(0),
+    "msfrp": b"\x00",
+}
+ENERV_VALUE = ModelSpec(
+    stages=(StageSpec(2, 3, 5, False),),
+    embedding_channels=0,
+    stem_channels=7,
+    head_kernel=1,
+    msfrp_stage=0,
+    time=TimeSpec(80, Fraction(5, 4), 300),
+    transformer=TransformerSpec(8, 200, 512, 128, 0),
+)
+
+
+def enerv(**changes: bytes) -> bytes:
+    fields = ENERV_BYTES | {name.replace("_", " "): value for name, value in changes.items()}
+    assert fields.keys() == ENERV_BYTES.keys()
+    return b"".join(fields.values())
+
+
+def test_nerv_and_enerv_have_the_layout_of_the_spec() -> None:
+    assert ENERV_VALUE.to_bytes() == enerv()
+    assert parse_model(enerv()) == ENERV_VALUE
+    nothing = dict.fromkeys(
+        ("heads", "head_width", "feed_forward", "modulation", "bottleneck"), b""
+    )
+    nerv = enerv(architecture=b"\x02", flags=b"\x0a", **nothing)
+    assert parse_model(nerv) == replace(ENERV_VALUE, transformer=None, msfrp_after=True)
+    assert parse_model(nerv).to_bytes() == nerv
+    for data in (enerv(), nerv):
+        for length in range(len(data)):
+            with pytest.raises(BitstreamError):
+                parse_model(data[:length])
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"levels": b"\x00"}, "frequency levels"),
+        ({"base": b"\x00\x04"}, "frequency base"),
+        ({"base": b"\x05\x00"}, "frequency base"),
+        ({"base": b"\x0a\x08"}, "frequency base 10/8 is not in lowest terms"),
+        ({"time_width": leb(65537)}, "time layer"),
+        ({"heads": b"\x00"}, "attention heads"),
+        ({"head_width": leb(0)}, "attention head"),
+        ({"head_width": leb(65537)}, "attention head"),
+        ({"feed_forward": leb(0)}, "feed-forward"),
+        ({"feed_forward": leb(65537)}, "feed-forward"),
+        ({"modulation": leb(0)}, "modulation"),
+        ({"modulation": leb(65537)}, "modulation"),
+        ({"bottleneck": leb(65537)}, "bottleneck"),
+    ],
+)
+def test_fields_of_enerv_out_of_range_are_refused(
+    changes: dict[str, bytes], complaint: str
+) -> None:
+    with pytest.raises(BitstreamError, match=complaint) as caught:
+        parse_model(enerv(**changes))
+    assert not isinstance(caught.value, UnsupportedError)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("levels", b"\x01"),
+        ("levels", b"\xff"),
+        ("base", b"\xff\xfe"),
+        ("base", b"\x01\xff"),
+        ("time_width", leb(0)),
+        ("time_width", leb(65536)),
+        ("heads", b"\xff"),
+        ("head_width", leb(65536)),
+        ("feed_forward", leb(65536)),
+        ("modulation", leb(65536)),
+        ("bottleneck", leb(65536)),
+    ],
+)
+def test_fields_of_enerv_at_their_limits_are_read(name: str, value: bytes) -> None:
+    spec = parse_model(enerv(**{name: value}))
+    assert spec != ENERV_VALUE
+    assert spec.to_bytes() == enerv(**{name: value})
+
+
+def test_hfscm_may_standardise() -> None:
+    spec = parse_model(model_bytes(flags=b"\x07"))
+    assert spec == replace(MODEL_VALUE, hfscm=replace(MODEL_VALUE.hfscm, norm=True))
+    assert spec.to_bytes() == model_bytes(flags=b"\x07")
 
 
 def test_without_extra_convolutions_there_is_no_extra_kernel() -> None:

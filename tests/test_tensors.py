@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
 from math import prod
 from typing import Any
 
@@ -16,7 +18,14 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from nervcodec.bitstream.syntax import Attention, HfscmSpec, ModelSpec, StageSpec
+from nervcodec.bitstream.syntax import (
+    Attention,
+    HfscmSpec,
+    ModelSpec,
+    StageSpec,
+    TimeSpec,
+    TransformerSpec,
+)
 from nervcodec.bitstream.tensors import (
     Limits,
     TensorSpec,
@@ -29,7 +38,7 @@ from nervcodec.bitstream.tensors import (
     tensor_specs,
 )
 from nervcodec.errors import UnsupportedError
-from nervcodec.models.hnerv import HnervDecoder
+from nervcodec.models.frame_decoder import FrameDecoder
 
 SIZES = st.integers(1, 40)
 WITH_HFSCM = (StageSpec(5, 1, 11, True), StageSpec(3, 3, 7, False), StageSpec(2, 5, 6, True))
@@ -45,6 +54,13 @@ def spec_list() -> Iterator[Any]:
             yield pytest.param(ModelSpec(WITH_HFSCM, 4, 13, 3, block, 1), id=name)
     yield pytest.param(ModelSpec(PLAIN, 4, 13), id="plain")
     yield pytest.param(ModelSpec(PLAIN, 4, 13, 5, msfrp_stage=2), id="msfrp")
+    time, mixing = TimeSpec(7, Fraction(3, 2), 4), TransformerSpec(3, 2, 5, 6, 2)
+    yield pytest.param(ModelSpec(WITH_HFSCM, 0, 13, time=time), id="nerv")
+    yield pytest.param(ModelSpec(PLAIN, 0, 13, time=TimeSpec(7)), id="nerv-one-layer")
+    enerv = ModelSpec(WITH_HFSCM, 0, 13, 1, msfrp_stage=1, time=time, transformer=mixing)
+    yield pytest.param(enerv, id="e-nerv")
+    usual = replace(mixing, bottleneck=0)
+    yield pytest.param(replace(enerv, transformer=usual, time=TimeSpec(3)), id="e-nerv-usual")
     narrow = HfscmSpec(200, 1, Attention.GROUPED, 0)
     yield pytest.param(ModelSpec((StageSpec(1, 1, 1, True),), 1, 1, 1, narrow, 0), id="narrowest")
 
@@ -52,16 +68,19 @@ def spec_list() -> Iterator[Any]:
 ALL_SPECS = pytest.mark.parametrize("spec", list(spec_list()))
 
 
-def meta_network(spec: ModelSpec, width: int, height: int) -> HnervDecoder:
+def meta_network(spec: ModelSpec, width: int, height: int) -> FrameDecoder:
     """The network without memory: shapes only."""
     with torch.device("meta"):
-        return HnervDecoder(spec, width, height)
+        return FrameDecoder(spec, width, height)
 
 
-def run_meta(network: HnervDecoder, spec: ModelSpec, width: int, height: int) -> Tensor:
-    grid = spec.grid(width, height)
+def run_meta(network: FrameDecoder, spec: ModelSpec, width: int, height: int) -> Tensor:
+    if spec.time is None:
+        shape = (spec.embedding_channels, *spec.grid(width, height))
+    else:
+        shape = (2 * spec.time.levels, 1, 1)
     with torch.no_grad():
-        out: Tensor = network(torch.empty(1, spec.embedding_channels, *grid, device="meta"))
+        out: Tensor = network(torch.empty(1, *shape, device="meta"))
     return out
 
 
@@ -70,9 +89,11 @@ def shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def listed(spec: ModelSpec, width: int, height: int) -> dict[str, tuple[int, ...]]:
-    """The tensors without the embedding, which must be the first."""
-    first, *others = tensor_specs(spec, width, height, 3)
-    assert first == TensorSpec("embedding", (3, spec.embedding_channels, *spec.grid(width, height)))
+    """The tensors without the embedding, which must be the first where there is one."""
+    others = tensor_specs(spec, width, height, 3)
+    if spec.time is None:
+        shape = (3, spec.embedding_channels, *spec.grid(width, height))
+        assert others.pop(0) == TensorSpec("embedding", shape)
     names = [tensor.name for tensor in others]
     assert len(set(names)) == len(names)
     return {tensor.name: tensor.shape for tensor in others}
@@ -157,7 +178,10 @@ def counted_macs(spec: ModelSpec, width: int, height: int) -> int:
             module.register_forward_hook(count)
     run_meta(network, spec, width, height)
     assert len(counts) == sum(isinstance(m, nn.Conv2d) for m in network.modules())
-    return sum(counts)
+    if spec.transformer is None:
+        return sum(counts)
+    block, places = spec.transformer, prod(spec.grid(width, height))
+    return sum(counts) + 2 * 2 * block.heads * block.head_width * places * places
 
 
 @ALL_SPECS
@@ -190,6 +214,8 @@ def test_values_are_those_of_the_convolutions_maps(spec: ModelSpec) -> None:
 def test_memory_is_eight_float32_maps_of_the_largest_output(spec: ModelSpec) -> None:
     """As spec section 11 has it."""
     largest = max(conv.values for conv in convolutions(spec, 37, 53))
+    if spec.transformer is not None:
+        largest = max(largest, spec.transformer.heads * prod(spec.grid(37, 53)) ** 2)
     assert activation_bytes(spec, 37, 53) == 8 * 4 * largest
 
 

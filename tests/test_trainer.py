@@ -18,7 +18,7 @@ from nervcodec.bitstream.syntax import Attention, ModelSpec
 from nervcodec.bitstream.tensors import tensor_specs
 from nervcodec.config import TrainConfig
 from nervcodec.errors import CheckpointError
-from nervcodec.models.hnerv import HnervDecoder
+from nervcodec.models.frame_decoder import FrameDecoder
 from nervcodec.training import trainer
 from nervcodec.training.checkpoint import TrainerState
 from nervcodec.training.quantization import quantize
@@ -161,7 +161,7 @@ def test_the_result_is_what_the_decoder_needs() -> None:
     specs = tensor_specs(tiny_model(), WIDTH, HEIGHT, COUNT)
     assert {name: t.shape for name, t in result.tensors.items()} == {s.name: s.shape for s in specs}
     assert all(t.dtype == np.float32 and t.flags.c_contiguous for t in result.tensors.values())
-    decoder = HnervDecoder(tiny_model(), WIDTH, HEIGHT)
+    decoder = FrameDecoder(tiny_model(), WIDTH, HEIGHT)
     tensors = {name: torch.from_numpy(t) for name, t in result.tensors.items()}
     embedding = tensors.pop("embedding")
     decoder.load_state_dict(tensors)

@@ -412,12 +412,36 @@ def _compare_segments(ours: StreamReader, index: int, other: Any) -> None:
     assert [stage.hfscm for stage in segment.model.stages] == [
         bool(model.hfscm.mask >> stage & 1) for stage in range(len(stages))
     ]
+    assert _of_time(segment.model) == _of_time_as_read(model)
     assert (segment.index, segment.frames) == (index, other.frames)
     pairs = zip(segment.tensors, other.tensors, other.symbols, strict=True)
     for tensor, head, symbols in pairs:
         assert (tensor.spec.name, tensor.spec.shape) == (head.name, head.shape)
         assert np.array_equal(tensor.symbols, symbols), head.name
         assert np.array_equal(tensor.dequantize(), dequantize(head, symbols)), head.name
+
+
+def _of_time(model: Any) -> tuple[Any, ...]:
+    """What our model says of time, mixing and flags, in the second decoder's terms."""
+    time, mixer = model.time, model.transformer
+    return (
+        int(model.architecture),
+        time and (time.levels, time.base.numerator, time.base.denominator, time.hidden),
+        mixer and (mixer.heads, mixer.head_width, mixer.feed_forward),
+        mixer and (mixer.modulation, mixer.bottleneck),
+        (model.has_hfscm and model.hfscm.norm, model.msfrp_after),
+    )
+
+
+def _of_time_as_read(model: Any) -> tuple[Any, ...]:
+    time, mixer = model.time, model.mixing
+    return (
+        model.architecture,
+        time and (time.levels, time.numerator, time.denominator, time.width),
+        mixer and (mixer.heads, mixer.head_width, mixer.feed_forward),
+        mixer and (mixer.modulation, mixer.bottleneck),
+        (model.standardise, model.msfrp_after),
+    )
 
 
 def decoders_target() -> Target:

@@ -1,4 +1,4 @@
-"""A second decoder of the .hfsv bitstream, version 0.3, written from its specification alone.
+"""A second decoder of the .hfsv bitstream, version 0.4, written from its specification alone.
 
 It shares no code with the program and needs numpy only, so that the two check each other and the
 specification. It follows the sections of `bitstream_spec.md` in order and under the same names; it
@@ -35,7 +35,7 @@ Floats = npt.NDArray[np.float64]
 # Limits of this decoder (section 11).
 MAX_PARAMETERS = 2**27  # a segment
 MAX_OPERATIONS = 2**44  # multiply-accumulates a frame
-MAX_MAP_BYTES = 2**34  # of the largest input and output of a convolution, at 32 bytes a value
+MAX_MAP_BYTES = 2**34  # of a convolution's maps or an attention's weights, at 32 bytes a value
 MAX_FILE_PARAMETERS = 2**30  # all segments together, because `parse` keeps their symbols
 
 
@@ -217,8 +217,8 @@ def read_head(kind: int, payload: bytes) -> Header:
         raise InvalidFile("the first chunk is not HEAD")
     reader = Reader(payload, "HEAD")
     version = reader.u8(), reader.u8()
-    if version != (0, 3):
-        raise UnsupportedFile(f"the file is of version {version[0]}.{version[1]}, not 0.3")
+    if version != (0, 4):
+        raise UnsupportedFile(f"the file is of version {version[0]}.{version[1]}, not 0.4")
     if profile := reader.u8():
         raise UnsupportedFile(f"profile {profile} is unknown")
     reader.byte("flags", 0, 0)
@@ -276,6 +276,7 @@ class Segment:
     model: Model
     tensors: tuple[Tensor, ...]
     symbols: tuple[Bytes, ...]
+    grid: tuple[int, int]  # rows and columns of the first map, to which HEAD contributes
 
 
 def read_segments(payloads: list[bytes], header: Header) -> Iterator[Segment]:
@@ -296,8 +297,9 @@ def read_segment(payload: bytes, index: int, first: int, header: Header, budget:
     reader.whole("first frame", first, first)
     frames = reader.whole("frames", 1, header.frames - first)
     model = read_model(reader)
+    grid = grid_size(model, header)
     shapes = tensor_shapes(model, frames, header)
-    check_limits(shapes, budget)
+    check_limits(shapes, budget, attention_cost(model, math.prod(grid)))
     crc = reader.u32()
     tensors = tuple(read_tensor_head(reader, shape) for shape in shapes)
     coder = RangeCoder(reader)
@@ -308,7 +310,7 @@ def read_segment(payload: bytes, index: int, first: int, header: Header, budget:
         actual = zlib.crc32(each.data, actual)
     if actual != crc:
         reader.fail("the CRC of the symbols is wrong")
-    return Segment(frames, model, tensors, symbols)
+    return Segment(frames, model, tensors, symbols, grid)
 
 
 # --- 5.1 Model -----------------------------------------------------------------------------------
@@ -336,31 +338,110 @@ SINGLE, DENSE, GROUPED = 0, 1, 2
 
 
 @dataclass(frozen=True)
+class Time:
+    """The position code, which E-NeRV has for rows and columns too, and the width of `time`."""
+
+    levels: int
+    numerator: int
+    denominator: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """What only E-NeRV has."""
+
+    heads: int
+    head_width: int
+    feed_forward: int
+    modulation: int
+    bottleneck: int
+
+
+HNERV, NERV, E_NERV = 1, 2, 3
+HAS_HFSCM, HAS_MSFRP, STANDARDISE, MSFRP_AFTER = 1, 2, 4, 8
+
+
+@dataclass(frozen=True)
 class Model:
+    """HNeRV has embedding channels, else they are 0; the others have `time`, E-NeRV has `mixing`.
+
+    The defaults are those of a plain HNeRV.
+    """
+
     stages: tuple[Stage, ...]
     embedding_channels: int
     stem_channels: int
     head_kernel: int
     hfscm: Hfscm
     msfrp_stage: int | None
+    architecture: int = HNERV
+    time: Time | None = None
+    mixing: Mixing | None = None
+    standardise: bool = False
+    msfrp_after: bool = False
 
 
 def read_model(reader: Reader) -> Model:
     architecture = reader.u8()
-    if architecture != 1:
+    if architecture not in (HNERV, NERV, E_NERV):
         raise UnsupportedFile(f"{reader.name}: architecture {architecture} is unknown")
-    flags = reader.byte("model flags", 0, 3)
+    flags = read_model_flags(reader)
     count = reader.byte("stages", 1, 8)
-    stages = tuple(
-        Stage(reader.byte("stride", 1, 8), reader.odd("kernel"), reader.whole("channels", 1, 65536))
-        for _ in range(count)
+    return Model(  # whose arguments are evaluated in this order, that of the file
+        architecture=architecture,
+        stages=tuple(read_stage(reader) for _ in range(count)),
+        embedding_channels=(
+            reader.whole("embedding channels", 1, 65536) if architecture == HNERV else 0
+        ),
+        time=read_time(reader) if architecture != HNERV else None,
+        stem_channels=reader.whole("stem channels", 1, 65536),
+        head_kernel=reader.odd("head kernel"),
+        mixing=read_mixing(reader) if architecture == E_NERV else None,
+        hfscm=read_hfscm(reader, count) if flags & HAS_HFSCM else NO_HFSCM,
+        standardise=bool(flags & STANDARDISE),
+        msfrp_stage=reader.byte("MSFRP stage", 0, count - 1) if flags & HAS_MSFRP else None,
+        msfrp_after=bool(flags & MSFRP_AFTER),
     )
-    embedding_channels = reader.whole("embedding channels", 1, 65536)
-    stem_channels = reader.whole("stem channels", 1, 65536)
-    head_kernel = reader.odd("head kernel")
-    hfscm = read_hfscm(reader, count) if flags & 1 else NO_HFSCM
-    msfrp_stage = reader.byte("MSFRP stage", 0, count - 1) if flags & 2 else None
-    return Model(stages, embedding_channels, stem_channels, head_kernel, hfscm, msfrp_stage)
+
+
+def read_model_flags(reader: Reader) -> int:
+    flags = reader.byte("model flags", 0, 15)
+    if flags & STANDARDISE and not flags & HAS_HFSCM:
+        reader.fail("there is no HFSCM that could standardise")
+    if flags & MSFRP_AFTER and not flags & HAS_MSFRP:
+        reader.fail("there is no MSFRP that could be added to the frame")
+    return flags
+
+
+def read_stage(reader: Reader) -> Stage:
+    return Stage(
+        stride=reader.byte("stride", 1, 8),
+        kernel=reader.odd("kernel"),
+        channels=reader.whole("channels", 1, 65536),
+    )
+
+
+def read_time(reader: Reader) -> Time:
+    time = Time(
+        levels=reader.byte("levels", 1, 255),
+        numerator=reader.byte("base numerator", 1, 255),
+        denominator=reader.byte("base denominator", 1, 255),
+        width=reader.whole("time width", 0, 65536),
+    )
+    if math.gcd(time.numerator, time.denominator) != 1:
+        reader.fail("the base is not in lowest terms")
+    return time
+
+
+def read_mixing(reader: Reader) -> Mixing:
+    return Mixing(
+        heads=reader.byte("heads", 1, 255),
+        head_width=reader.whole("head width", 1, 65536),
+        feed_forward=reader.whole("feed-forward width", 1, 65536),
+        modulation=reader.whole("modulation width", 1, 65536),
+        bottleneck=reader.whole("bottleneck", 0, 65536),
+    )
 
 
 def read_hfscm(reader: Reader, stages: int) -> Hfscm:
@@ -378,11 +459,20 @@ def ceil_div(a: int, b: int) -> int:
     return (a + b - 1) // b
 
 
+def grid_size(model: Model, header: Header) -> tuple[int, int]:
+    """The rows and columns of the first map."""
+    product = math.prod(stage.stride for stage in model.stages)
+    return ceil_div(header.height, product), ceil_div(header.width, product)
+
+
 # --- 5.2 Tensors ---------------------------------------------------------------------------------
 
 
 class TensorShape(NamedTuple):
-    """A convolution's weight also has its groups and the `area` of its maps: rows x columns."""
+    """A convolution's weight also has its groups and the `area` of its maps: rows x columns.
+
+    A vector is a map of area 1.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -417,19 +507,59 @@ def hfscm_shapes(name: str, hfscm: Hfscm, channels: int, area: int) -> list[Tens
     return shapes
 
 
+def mixing_shapes(mixing: Mixing, levels: int, channels: int, area: int) -> list[TensorShape]:
+    """The tensors of E-NeRV's first map from `grid` on."""
+    width = mixing.heads * mixing.head_width
+    shapes = convolution("grid", 4 * levels, channels, 1, area)
+    for j in range(2):
+        shapes += convolution(f"mixers.{j}.attend", channels, 3 * width, 1, area)
+        shapes += convolution(f"mixers.{j}.project", width, channels, 1, area)
+        shapes += convolution(f"mixers.{j}.expand", channels, mixing.feed_forward, 1, area)
+        shapes += convolution(f"mixers.{j}.reduce", mixing.feed_forward, channels, 1, area)
+    shapes += convolution("modulation.0", 2 * levels, mixing.modulation, 1, area=1)
+    shapes += convolution("modulation.1", mixing.modulation, mixing.modulation, 1, area=1)
+    return shapes
+
+
+def first_map_shapes(model: Model, frames: int, rows: int, columns: int) -> list[TensorShape]:
+    channels, area = model.stem_channels, rows * columns
+    time, mixing = model.time, model.mixing
+    if time is None:
+        embedding = TensorShape("embedding", (frames, model.embedding_channels, rows, columns))
+        return [embedding, *convolution("stem", model.embedding_channels, channels, 1, area)]
+    shapes: list[TensorShape] = []
+    if time.width:
+        shapes += convolution("time", 2 * time.levels, time.width, 1, area=1)
+    inputs = time.width or 2 * time.levels
+    if mixing is None:
+        return shapes + convolution("stem", inputs, channels * area, 1, area=1)
+    shapes += convolution("stem", inputs, channels, 1, area=1)
+    return shapes + mixing_shapes(mixing, time.levels, channels, area)
+
+
+def stage_shapes(model: Model, i: int, channels: int, area: int) -> list[TensorShape]:
+    """The tensors of a stage up to HFSCM; `channels` and `area` are those of its input."""
+    stage, mixing = model.stages[i], model.mixing
+    name, square = f"stages.{i}", stage.stride**2
+    if mixing is None:
+        return convolution(f"{name}.conv", channels, stage.channels * square, stage.kernel, area)
+    shapes = convolution(f"{name}.modulate", mixing.modulation, 2 * channels, 1, area=1)
+    bottleneck = mixing.bottleneck if i == 0 else 0
+    outputs = (bottleneck or stage.channels) * square
+    shapes += convolution(f"{name}.conv", channels, outputs, stage.kernel, area)
+    if bottleneck:
+        shapes += convolution(f"{name}.widen", bottleneck, stage.channels, 3, area * square)
+    return shapes
+
+
 def tensor_shapes(model: Model, frames: int, header: Header) -> list[TensorShape]:
     """The tensors of a segment, in the order of the file."""
-    product = math.prod(stage.stride for stage in model.stages)
-    rows, columns = ceil_div(header.height, product), ceil_div(header.width, product)
+    rows, columns = grid_size(model, header)
     channels, area = model.stem_channels, rows * columns
-    shapes = [
-        TensorShape("embedding", (frames, model.embedding_channels, rows, columns)),
-        *convolution("stem", model.embedding_channels, channels, 1, area),
-    ]
+    shapes = first_map_shapes(model, frames, rows, columns)
     msfrp: list[TensorShape] = []
     for i, stage in enumerate(model.stages):
-        outputs = stage.channels * stage.stride**2
-        shapes += convolution(f"stages.{i}.conv", channels, outputs, stage.kernel, area)
+        shapes += stage_shapes(model, i, channels, area)
         channels, area = stage.channels, area * stage.stride**2
         if model.hfscm.mask >> i & 1:
             shapes += hfscm_shapes(f"stages.{i}.hfscm", model.hfscm, channels, area)
@@ -438,10 +568,18 @@ def tensor_shapes(model: Model, frames: int, header: Header) -> list[TensorShape
     return shapes + msfrp + convolution("head", channels, 3, model.head_kernel, area)
 
 
-def check_limits(shapes: list[TensorShape], budget: int) -> None:
+def attention_cost(model: Model, area: int) -> tuple[int, int]:
+    """Section 11: multiply-accumulates a frame of both attentions, and the weights of one."""
+    if model.mixing is None:
+        return 0, 0
+    heads, width = model.mixing.heads, model.mixing.head_width
+    return 4 * heads * width * area**2, heads * area**2
+
+
+def check_limits(shapes: list[TensorShape], budget: int, attention: tuple[int, int]) -> None:
     """Section 11: refuse what is too large, before anything is allocated."""
     parameters = sum(math.prod(tensor.shape) for tensor in shapes)
-    operations = values = 0
+    operations, values = attention
     for _, shape, area, groups in shapes:
         if area:
             operations += math.prod(shape) * area
@@ -849,36 +987,109 @@ def haar_step(x: Floats) -> tuple[Floats, Floats, Floats, Floats]:
     return (a + b + c + d) / 4, (a - b + c - d) / 4, (a + b - c - d) / 4, (a - b - c + d) / 4
 
 
+def position_code(time: Time, n: int, count: int) -> Floats:
+    """A vector, as a map of one row and column; quotients of Python's integers are rounded once."""
+    turns = []
+    for level in range(time.levels):
+        whole = 2 * time.denominator**level * count
+        turns.append(time.numerator**level * n % whole / whole)
+    a = 2 * math.pi * np.array(turns)
+    return np.stack([np.sin(a), np.cos(a)], axis=1).reshape(-1, 1, 1)
+
+
+def grid_code(time: Time, rows: int, columns: int) -> Floats:
+    """At each place the position code of its row, then that of its column."""
+    down = np.concatenate([position_code(time, p, rows) for p in range(rows)], axis=1)
+    across = np.concatenate([position_code(time, q, columns) for q in range(columns)], axis=2)
+    return np.concatenate([np.repeat(down, columns, axis=2), np.repeat(across, rows, axis=1)])
+
+
+def standardise(x: Floats, axes: tuple[int, ...]) -> Floats:
+    centred = x - x.mean(axes, keepdims=True)
+    result: Floats = centred / np.sqrt((centred**2).mean(axes, keepdims=True) + 1e-5)
+    return result
+
+
+def attend(queries: Floats, keys: Floats, values: Floats) -> Floats:
+    """One head of a mixer; all maps have the shape (channels, places)."""
+    weights = queries.T @ keys / math.sqrt(len(queries))
+    weights -= weights.max(axis=1, keepdims=True)  # a factor of all, so that exp does not overflow
+    np.exp(weights, out=weights)
+    weights /= weights.sum(axis=1, keepdims=True)
+    result: Floats = values @ weights.T
+    return result
+
+
 class Network:
     """The network of one segment."""
 
     def __init__(self, segment: Segment) -> None:
         self.segment = segment
-        pairs = zip(segment.tensors[1:], segment.symbols[1:], strict=True)
-        self.values = {tensor.name: dequantize(tensor, symbols) for tensor, symbols in pairs}
+        pairs = zip(segment.tensors, segment.symbols, strict=True)
+        self.values = {
+            tensor.name: dequantize(tensor, symbols)
+            for tensor, symbols in pairs
+            if tensor.name != "embedding"
+        }
+        self.grid_map: Floats | None = None  # `g`, which all frames share
 
     def conv(self, name: str, x: Floats) -> Floats:
         return convolve(x, self.values[f"{name}.weight"], self.values[f"{name}.bias"])
 
-    def output(self, n: int) -> Floats:
-        """`y` of frame `n`, before tanh and cropping."""
+    def frame(self, n: int) -> Floats:
+        """The values of frame `n` before cropping; they are NaN where `y` or `r` is."""
         model = self.segment.model
-        embedding = dequantize(self.segment.tensors[0], self.segment.symbols[0][n])
-        x = gelu(self.conv("stem", embedding))
+        x, time_branch = self.first_map(n)
         m: Floats | None = None
         for i, stage in enumerate(model.stages):
-            x = gelu(pixel_shuffle(self.conv(f"stages.{i}.conv", x), stage.stride))
+            if time_branch is not None:
+                x = self.modulate(f"stages.{i}.modulate", x, time_branch)
+            x = pixel_shuffle(self.conv(f"stages.{i}.conv", x), stage.stride)
+            if f"stages.{i}.widen.weight" in self.values:
+                x = self.conv(f"stages.{i}.widen", x)
+            x = gelu(x)
             if model.hfscm.mask >> i & 1:
                 x = self.hfscm(f"stages.{i}.hfscm", model.hfscm, x)
             if i == model.msfrp_stage:
                 m = self.conv("msfrp", x)
         y = self.conv("head", x)
-        return y if m is None else y + resize(m, *y.shape[1:])
+        r = 0 if m is None else resize(m, *y.shape[1:])
+        if model.msfrp_after:
+            return np.clip((1 + np.tanh(y)) / 2 + r, 0, 1)
+        return (1 + np.tanh(y + r)) / 2
+
+    def first_map(self, n: int) -> tuple[Floats, Floats | None]:
+        """The first map and, in E-NeRV, `time_branch`."""
+        model, frames = self.segment.model, self.segment.frames
+        if model.time is None:
+            embedding = dequantize(self.segment.tensors[0], self.segment.symbols[0][n])
+            return gelu(self.conv("stem", embedding)), None
+        e = position_code(model.time, n, frames)
+        stem = self.conv("stem", gelu(self.conv("time", e)) if model.time.width else e)
+        if model.mixing is None:
+            return gelu(stem).reshape(-1, *self.segment.grid), None
+        if self.grid_map is None:
+            grid = self.conv("grid", grid_code(model.time, *self.segment.grid))
+            self.grid_map = self.mixer("mixers.0", model.mixing, gelu(grid))
+        time_branch = gelu(self.conv("modulation.1", gelu(self.conv("modulation.0", e))))
+        return self.mixer("mixers.1", model.mixing, self.grid_map * stem), time_branch
+
+    def mixer(self, name: str, mixing: Mixing, x: Floats) -> Floats:
+        q, k, v = self.conv(f"{name}.attend", x).reshape(3, mixing.heads, mixing.head_width, -1)
+        o = np.concatenate([attend(q[head], k[head], v[head]) for head in range(mixing.heads)])
+        x = x + self.conv(f"{name}.project", o.reshape(-1, *x.shape[1:]))
+        return x + self.conv(f"{name}.reduce", gelu(self.conv(f"{name}.expand", x)))
+
+    def modulate(self, name: str, x: Floats, time_branch: Floats) -> Floats:
+        scale, shift = np.split(self.conv(name, time_branch), 2)
+        return standardise(x, axes=(1, 2)) * (1 + scale) + shift
 
     def hfscm(self, name: str, hfscm: Hfscm, f1: Floats) -> Floats:
         reduced = gelu(self.conv(f"{name}.channel_reduce", f1))
         f2 = f1 * sigmoid(self.conv(f"{name}.channel_expand", reduced)) + f1
         features = self.features(name, self.conv(f"{name}.spatial_reduce", f2))
+        if self.segment.model.standardise:
+            features = standardise(features, axes=(0, 1, 2))
         attention = sigmoid(self.conv(f"{name}.spatial_expand", gelu(features)))
         x = f2 * attention[: len(f1)] + f2
         for j in range(hfscm.extra_convolutions):
@@ -909,10 +1120,10 @@ def render(file: File, segment_index: int) -> Iterator[Samples]:
         network = Network(segment)
         for n in range(segment.frames):
             with np.errstate(all="ignore"):
-                y = network.output(n)
-                if np.isnan(y).any():
+                frame = network.frame(n)
+                if np.isnan(frame).any():
                     raise InvalidFile(f"SEGM {segment_index}: frame {n} is not a number")
-                frame = ((1 + np.tanh(y)) / 2)[:, : header.height, : header.width]
+                frame = frame[:, : header.height, : header.width]
                 largest = 2**header.bit_depth - 1
                 samples = np.floor(largest * frame + 0.5).astype(sample_type(header.bit_depth))
             yield np.ascontiguousarray(samples.transpose(1, 2, 0))

@@ -21,7 +21,7 @@ from nervcodec.errors import BitstreamError
 
 PER_CHANNEL = 0x80
 MAX_SEGMENT_HEAD = 256
-"""Place, frames and model take less: at most 3 x 9, 3, 8 x 11, 19 and 8 bytes."""
+"""Place, frames and model take less: at most 3 x 9, 3, 8 x 11, 22, 37 and 8 bytes."""
 
 MIN_SCALE_BITS = 87 << 7
 MAX_SCALE_BITS = 147 << 7

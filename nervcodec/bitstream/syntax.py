@@ -15,7 +15,7 @@ from nervcodec.errors import BitstreamError, UnsupportedError
 from nervcodec.samples import BIT_DEPTHS
 
 FORMAT_MAJOR = 0
-FORMAT_MINOR = 3
+FORMAT_MINOR = 4
 
 MAX_SIDE = 32768
 """As libavif's limit; FFmpeg's own is close to it."""
@@ -49,9 +49,14 @@ class Attention(IntEnum):
 
 
 class Architecture(IntEnum):
-    """Families of networks; (HFS-)HNeRV is the one that this version knows."""
+    """Families of networks, by what makes the first map of a frame."""
 
     HNERV = 1
+    """An embedding of the frame that the file holds."""
+    NERV = 2
+    """The frame's time, through dense layers."""
+    ENERV = 3
+    """Places of a grid mixed by attention, times the frame's time, which scales every stage too."""
 
 
 @dataclass(frozen=True)
@@ -179,18 +184,57 @@ class StageSpec:
 
 @dataclass(frozen=True)
 class HfscmSpec:
-    """Shape of the high-frequency attention blocks (paper section 3.2), shared by all stages."""
+    """Shape of the high-frequency attention blocks (paper section 3.2), shared by all stages.
+
+    ``norm``: what enters the spatial attention's GELU is normalised over the whole map before.
+    """
 
     reduction: int = 5
     kernel: int = 7
     attention: Attention = Attention.SINGLE
     extra_convs: int = 2
     extra_kernel: int = 3
+    norm: bool = False
+
+
+@dataclass(frozen=True)
+class TimeSpec:
+    """How NeRV and E-NeRV see a frame: its time as ``levels`` sines and cosines, a dense layer.
+
+    Attributes:
+        base: each level's frequency is so many times that of the one before.
+        hidden: width of the dense layer; 0 for none.
+    """
+
+    levels: int = 80
+    base: Fraction = Fraction(5, 4)
+    hidden: int = 0
+
+
+@dataclass(frozen=True)
+class TransformerSpec:
+    """What E-NeRV has beside: two attention blocks over the grid, and a branch of time.
+
+    Attributes:
+        heads, head_width: of the attention.
+        feed_forward: width of the layers after it.
+        modulation: width of the branch that gives each stage's scales and shifts.
+        bottleneck: channels between the two convolutions of the first stage; 0 for a usual stage.
+    """
+
+    heads: int
+    head_width: int
+    feed_forward: int
+    modulation: int
+    bottleneck: int = 0
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Everything that fixes a decoder network but the frame size; at the head of each SEGM."""
+    """Everything that fixes a decoder network but the frame size; at the head of each SEGM.
+
+    ``embedding_channels`` is 0 where ``time`` stands for the embedding.
+    """
 
     stages: tuple[StageSpec, ...]
     embedding_channels: int
@@ -198,6 +242,15 @@ class ModelSpec:
     head_kernel: int = 3
     hfscm: HfscmSpec = HfscmSpec()
     msfrp_stage: int | None = None
+    time: TimeSpec | None = None
+    transformer: TransformerSpec | None = None
+    msfrp_after: bool = False
+
+    @property
+    def architecture(self) -> Architecture:
+        if self.time is None:
+            return Architecture.HNERV
+        return Architecture.NERV if self.transformer is None else Architecture.ENERV
 
     @property
     def total_stride(self) -> int:
@@ -215,12 +268,24 @@ class ModelSpec:
         return -(-height // self.total_stride), -(-width // self.total_stride)
 
     def to_bytes(self) -> bytes:
+        normalised, after = self.hfscm.norm and self.has_hfscm, self.msfrp_after
         flags = int(self.has_hfscm) | int(self.msfrp_stage is not None) << 1
-        out = bytearray([Architecture.HNERV, flags, len(self.stages)])
+        flags |= int(normalised) << 2 | int(after) << 3
+        out = bytearray([self.architecture, flags, len(self.stages)])
         for stage in self.stages:
             out += bytes([stage.stride, stage.kernel]) + varint(stage.channels)
-        out += varint(self.embedding_channels) + varint(self.stem_channels)
+        if self.time is None:
+            out += varint(self.embedding_channels)
+        else:
+            base = self.time.base
+            out += bytes([self.time.levels, base.numerator, base.denominator])
+            out += varint(self.time.hidden)
+        out += varint(self.stem_channels)
         out.append(self.head_kernel)
+        if self.transformer is not None:
+            mixer = self.transformer
+            widths = (mixer.head_width, mixer.feed_forward, mixer.modulation, mixer.bottleneck)
+            out += bytes([mixer.heads]) + b"".join(map(varint, widths))
         if self.has_hfscm:
             block = self.hfscm
             mask = sum(int(stage.hfscm) << index for index, stage in enumerate(self.stages))
@@ -235,27 +300,59 @@ class ModelSpec:
     def read(cls, reader: ByteReader) -> ModelSpec:
         """Parse and check a model description from the reader's position on."""
         architecture = reader.u8()
-        if architecture != Architecture.HNERV:
+        if architecture not in tuple(Architecture):
             raise UnsupportedError(f"unknown network architecture {architecture}")
-        flags = reader.bounded_u8(0, 3, "model flags")
+        flags = reader.bounded_u8(0, 15, "model flags")
+        for bit, needed, name in ((4, 1, "HFSCM"), (8, 2, "MSFRP")):
+            if flags & bit and not flags & needed:
+                raise BitstreamError(f"model flags {flags} switch a part of {name} that is absent")
         count = reader.bounded_u8(1, MAX_STAGES, "number of stages")
         shapes = [_read_stage(reader) for _ in range(count)]
-        embedding = reader.bounded(1, MAX_CHANNELS, "embedding channels")
+        embedding, time = 0, None
+        if architecture == Architecture.HNERV:
+            embedding = reader.bounded(1, MAX_CHANNELS, "embedding channels")
+        else:
+            time = _read_time(reader)
         stem = reader.bounded(1, MAX_CHANNELS, "stem channels")
         head_kernel = _read_kernel(reader, "head kernel")
+        has_transformer = architecture == Architecture.ENERV
+        transformer = _read_transformer(reader) if has_transformer else None
         mask, block = _read_hfscm(reader, count) if flags & 1 else (0, HfscmSpec())
+        block = replace(block, norm=bool(flags & 4))
         msfrp = reader.bounded_u8(0, count - 1, "MSFRP stage") if flags & 2 else None
         stages = tuple(
             StageSpec(stride, kernel, channels, bool(mask >> index & 1))
             for index, (stride, kernel, channels) in enumerate(shapes)
         )
-        return cls(stages, embedding, stem, head_kernel, block, msfrp)
+        return cls(
+            stages, embedding, stem, head_kernel, block, msfrp, time, transformer, bool(flags & 8)
+        )
 
 
 def _read_stage(reader: ByteReader) -> tuple[int, int, int]:
     stride = reader.bounded_u8(1, MAX_STRIDE, "stride")
     kernel = _read_kernel(reader, "kernel")
     return stride, kernel, reader.bounded(1, MAX_CHANNELS, "stage channels")
+
+
+def _read_time(reader: ByteReader) -> TimeSpec:
+    levels = reader.bounded_u8(1, 255, "frequency levels")
+    numerator = reader.bounded_u8(1, 255, "numerator of the frequency base")
+    denominator = reader.bounded_u8(1, 255, "denominator of the frequency base")
+    base = Fraction(numerator, denominator)
+    if base.denominator != denominator:
+        raise BitstreamError(f"frequency base {numerator}/{denominator} is not in lowest terms")
+    return TimeSpec(levels, base, reader.bounded(0, MAX_CHANNELS, "width of the time layer"))
+
+
+def _read_transformer(reader: ByteReader) -> TransformerSpec:
+    return TransformerSpec(
+        reader.bounded_u8(1, 255, "attention heads"),
+        reader.bounded(1, MAX_CHANNELS, "width of an attention head"),
+        reader.bounded(1, MAX_CHANNELS, "feed-forward width"),
+        reader.bounded(1, MAX_CHANNELS, "modulation width"),
+        reader.bounded(0, MAX_CHANNELS, "bottleneck of the first stage"),
+    )
 
 
 def _read_kernel(reader: ByteReader, field: str) -> int:

@@ -20,6 +20,12 @@ BANDS = 4
 
 EMBEDDING = "embedding"
 
+MIXERS = 2
+"""Attention blocks of E-NeRV: one before the frame's time comes in, one after."""
+
+WIDEN_KERNEL = 3
+"""Of the second convolution of E-NeRV's first stage."""
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -121,16 +127,68 @@ def _hfscm_convs(
         yield conv(f"extra.{index}", channels, channels, block.extra_kernel)
 
 
+def _dense(name: str, inputs: int, outputs: int) -> ConvShape:
+    """A dense layer, which is a convolution of a map of one place."""
+    return ConvShape(name, inputs, outputs, 1, 1, 1, 1)
+
+
+def _stem_convs(spec: ModelSpec, rows: int, columns: int) -> Iterator[ConvShape]:
+    """What makes the first map, (stem channels, rows, columns)."""
+    channels = spec.stem_channels
+    if spec.time is None:
+        yield ConvShape("stem", spec.embedding_channels, channels, 1, 1, rows, columns)
+        return
+    inputs = 2 * spec.time.levels
+    if spec.time.hidden:
+        yield _dense("time", inputs, spec.time.hidden)
+    last = spec.time.hidden or inputs
+    block = spec.transformer
+    if block is None:
+        yield _dense("stem", last, channels * rows * columns)
+        return
+    yield _dense("stem", last, channels)
+
+    def conv(name: str, inputs: int, outputs: int) -> ConvShape:
+        return ConvShape(name, inputs, outputs, 1, 1, rows, columns)
+
+    yield conv("grid", 2 * inputs, channels)
+    inner = block.heads * block.head_width
+    for index in range(MIXERS):
+        yield conv(f"mixers.{index}.attend", channels, 3 * inner)
+        yield conv(f"mixers.{index}.project", inner, channels)
+        yield conv(f"mixers.{index}.expand", channels, block.feed_forward)
+        yield conv(f"mixers.{index}.reduce", block.feed_forward, channels)
+    yield _dense("modulation.0", inputs, block.modulation)
+    yield _dense("modulation.1", block.modulation, block.modulation)
+
+
+def _stage_convs(
+    spec: ModelSpec, index: int, inputs: int, rows: int, columns: int
+) -> Iterator[ConvShape]:
+    """Stage ``index`` without HFSCM, on a map of ``inputs`` channels, rows and columns."""
+    stage, block, prefix = spec.stages[index], spec.transformer, f"stages.{index}"
+    if block is not None:
+        yield _dense(f"{prefix}.modulate", block.modulation, 2 * inputs)
+    bottleneck = block.bottleneck if block is not None and index == 0 else 0
+    outputs = (bottleneck or stage.channels) * stage.stride**2
+    yield ConvShape(f"{prefix}.conv", inputs, outputs, stage.kernel, 1, rows, columns)
+    if bottleneck:
+        size = rows * stage.stride, columns * stage.stride
+        yield ConvShape(f"{prefix}.widen", bottleneck, stage.channels, WIDEN_KERNEL, 1, *size)
+
+
 def convolutions(spec: ModelSpec, width: int, height: int) -> Iterator[ConvShape]:
-    """Every convolution of the decoder in file order, for frames of ``width`` x ``height``."""
+    """Every convolution of the decoder in file order, for frames of ``width`` x ``height``.
+
+    Dense layers are among them, as convolutions of a map of one place.
+    """
     rows, columns = spec.grid(width, height)
     channels = spec.stem_channels
-    yield ConvShape("stem", spec.embedding_channels, channels, 1, 1, rows, columns)
+    yield from _stem_convs(spec, rows, columns)
     reuse = None
     for index, stage in enumerate(spec.stages):
-        outputs = stage.channels * stage.stride**2
         prefix = f"stages.{index}"
-        yield ConvShape(f"{prefix}.conv", channels, outputs, stage.kernel, 1, rows, columns)
+        yield from _stage_convs(spec, index, channels, rows, columns)
         rows, columns, channels = rows * stage.stride, columns * stage.stride, stage.channels
         if stage.hfscm:
             yield from _hfscm_convs(spec, f"{prefix}.hfscm", channels, rows, columns)
@@ -144,7 +202,9 @@ def convolutions(spec: ModelSpec, width: int, height: int) -> Iterator[ConvShape
 def tensor_specs(spec: ModelSpec, width: int, height: int, frames: int) -> list[TensorSpec]:
     """The coded tensors of one segment, in the order of the file (spec section 5.2)."""
     rows, columns = spec.grid(width, height)
-    tensors = [TensorSpec(EMBEDDING, (frames, spec.embedding_channels, rows, columns))]
+    tensors = []
+    if spec.time is None:
+        tensors.append(TensorSpec(EMBEDDING, (frames, spec.embedding_channels, rows, columns)))
     for conv in convolutions(spec, width, height):
         if conv.name.endswith("spatial_expand"):
             prefix = conv.name.removesuffix("spatial_expand")
@@ -160,18 +220,27 @@ def parameter_count(spec: ModelSpec, width: int, height: int, frames: int) -> in
 
 
 def macs_per_frame(spec: ModelSpec, width: int, height: int) -> int:
-    """Multiply-accumulates of the convolutions for one frame."""
-    return sum(conv.macs for conv in convolutions(spec, width, height))
+    """Multiply-accumulates of convolutions, dense layers and attention for one frame."""
+    convs = sum(conv.macs for conv in convolutions(spec, width, height))
+    if spec.transformer is None:
+        return convs
+    # Scores are products of queries and keys, results of scores and values.
+    inner = spec.transformer.heads * spec.transformer.head_width
+    return convs + MIXERS * 2 * inner * prod(spec.grid(width, height)) ** 2
 
 
 def activation_bytes(spec: ModelSpec, width: int, height: int) -> int:
     """Upper estimate of the float32 maps alive at once for one frame, in bytes.
 
-    Eight times the input and output of the largest convolution. What the attention block holds
-    beside its last convolution (F1, F2, X, the lifted bands, their concatenation and its GELU) is
-    less than that.
+    Eight times the input and output of the largest convolution, or the scores of E-NeRV's
+    attention. What HFSCM holds beside its last convolution (F1, F2, X, the lifted bands, their
+    concatenation and its GELU) is less than that.
     """
-    return 4 * 8 * max(conv.values for conv in convolutions(spec, width, height))
+    values = max(conv.values for conv in convolutions(spec, width, height))
+    if spec.transformer is not None:
+        scores = spec.transformer.heads * prod(spec.grid(width, height)) ** 2
+        values = max(values, scores)
+    return 4 * 8 * values
 
 
 def check_limits(spec: ModelSpec, width: int, height: int, frames: int, limits: Limits) -> None:

@@ -25,6 +25,7 @@ from nervcodec.config import (
     ARCHITECTURES,
     DEFAULT_PRESET,
     HFS_HNERV,
+    HNERV,
     PRESETS,
     EncodeConfig,
     ModelConfig,
@@ -32,7 +33,7 @@ from nervcodec.config import (
     parse_count,
     parse_size,
 )
-from nervcodec.errors import InterruptedEncode
+from nervcodec.errors import InterruptedEncode, UsageError
 from nervcodec.samples import BIT_DEPTHS
 
 if TYPE_CHECKING:
@@ -86,10 +87,18 @@ ATTENTIONS = {attention.name.lower(): attention for attention in Attention}
     type=click.Choice(ARCHITECTURES),
     default=HFS_HNERV,
     show_default=True,
-    help="hnerv switches HFSCM, MSFRP and the HFS loss off.",
+    help="The network; hfs-hnerv is hnerv with HFSCM, MSFRP and the HFS loss.",
 )
 @click.option("--hfscm/--no-hfscm", default=None, help="High-frequency attention blocks.")
+@click.option(
+    "--hfscm-stages",
+    metavar="N,N...",
+    help="Stages that carry them, from 0 or, negative, from the last.  [default: all]",
+)
 @click.option("--msfrp/--no-msfrp", default=None, help="Multi-scale feature reuse path.")
+@click.option(
+    "--msfrp-after", is_flag=True, help="Add the reused map to the frame, not before its tanh."
+)
 @click.option(
     "--attention",
     type=click.Choice(tuple(ATTENTIONS)),
@@ -98,11 +107,33 @@ ATTENTIONS = {attention.name.lower(): attention for attention in Attention}
     help="HFSCM's spatial attention.",
 )
 @click.option(
+    "--attention-kernel",
+    type=click.IntRange(1, 15),
+    default=_BLOCK.kernel,
+    show_default=True,
+    help="Its convolutions' kernel, odd.",
+)
+@click.option(
+    "--attention-norm", is_flag=True, help="Normalise what enters the spatial attention's GELU."
+)
+@click.option(
+    "--phi",
+    metavar="LL,HL,LH,HH",
+    help="Initial weights of the wavelet bands.  [default: 1,1,1,1]",
+)
+@click.option(
     "--extra-convs",
     type=click.IntRange(0, 4),
     default=_BLOCK.extra_convs,
     show_default=True,
     help="Convolutions after HFSCM's attention.",
+)
+@click.option(
+    "--extra-kernel",
+    type=click.IntRange(1, 15),
+    default=_BLOCK.extra_kernel,
+    show_default=True,
+    help="Their kernel, odd.",
 )
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the frames; over --preset.")
 @click.option(
@@ -219,16 +250,24 @@ def _config(overwrite: bool, options: dict[str, Any]) -> EncodeConfig:
         hfs_weight=weight if weight is not None else _TRAIN.hfs_weight * extended,
         hfs_gain=options["hfs_gain"],
         hfs_cutoff=options["hfs_cutoff"],
+        phi=_phi(options["phi"]) if options["phi"] else _TRAIN.phi,
         seed=options["seed"],
     )
     hfscm, msfrp = options["hfscm"], options["msfrp"]
     model = ModelConfig(
         params=parse_count(options["params"]) if options["params"] else None,
+        network=HNERV if extended else options["arch"],
         hfscm=extended if hfscm is None else hfscm,
         msfrp=extended if msfrp is None else msfrp,
         hfscm_spec=HfscmSpec(
-            attention=ATTENTIONS[options["attention"]], extra_convs=options["extra_convs"]
+            kernel=_odd(options, "attention_kernel"),
+            attention=ATTENTIONS[options["attention"]],
+            extra_convs=options["extra_convs"],
+            extra_kernel=_odd(options, "extra_kernel"),
+            norm=options["attention_norm"],
         ),
+        hfscm_stages=_numbers(options["hfscm_stages"]) if options["hfscm_stages"] else None,
+        msfrp_after=options["msfrp_after"],
     )
     return EncodeConfig(
         train=train,
@@ -247,6 +286,28 @@ def _config(overwrite: bool, options: dict[str, Any]) -> EncodeConfig:
         resume=options["resume"],
         checkpoint_seconds=options["checkpoint_seconds"],
     )
+
+
+def _odd(options: dict[str, Any], name: str) -> int:
+    kernel: int = options[name]
+    if kernel % 2 == 0:
+        raise UsageError(f"--{name.replace('_', '-')} {kernel}: must be odd")
+    return kernel
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--hfscm-stages {text}: not numbers such as 0,1,-1") from None
+
+
+def _phi(text: str) -> tuple[float, float, float, float]:
+    try:
+        low, horizontal, vertical, diagonal = map(float, text.split(","))
+    except ValueError:
+        raise UsageError(f"--phi {text}: not four numbers such as 1,2,2,2") from None
+    return low, horizontal, vertical, diagonal
 
 
 def _tell(report: EncodeReport) -> None:

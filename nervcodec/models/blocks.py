@@ -1,6 +1,6 @@
 """Building blocks of the decoder: convolution, upsampling stage, and HFSCM with its Haar step.
 
-:mod:`nervcodec.models.hnerv` puts them together.
+:mod:`nervcodec.models.frame_decoder` puts them together.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nervcodec.bitstream.syntax import Attention, HfscmSpec, StageSpec
-from nervcodec.bitstream.tensors import BANDS, attention_conv, attention_width
+from nervcodec.bitstream.syntax import Attention, HfscmSpec, ModelSpec
+from nervcodec.bitstream.tensors import BANDS, WIDEN_KERNEL, attention_conv, attention_width
 
 TILE_BYTES = 1 << 28
 """Working memory of one tile of a float64 convolution."""
+
+NORM_EPSILON = 1e-5
+"""Added to a variance, as torch does by default."""
 
 
 def channels_last(module: nn.Module) -> None:
@@ -83,6 +86,12 @@ def upsampled_bands(x: Tensor) -> Tensor:
     return full[:, :, :height, :width].reshape(batch, BANDS, channels, height, width)
 
 
+def standardised(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """``x`` with mean 0 and variance 1 over ``axes``; a map that does not vary becomes 0."""
+    variance, mean = torch.var_mean(x, dim=axes, correction=0, keepdim=True)
+    return (x - mean) * torch.rsqrt(variance + NORM_EPSILON)
+
+
 class Hfscm(nn.Module):
     """High-frequency spectrum convolution module (paper section 3.2): attention, convs, residual.
 
@@ -91,15 +100,17 @@ class Hfscm(nn.Module):
         F2 = F1 * sigmoid(W2 gelu(W1 F1)) + F1                 channel attention, per pixel
         X  = Conv_k(F2)                                        C -> ceil(C/r)
         B_i = phi_i * Up2(Haar(X))_i + X                       i = LL, HL, LH, HH
-        F3 = F2 * sigmoid(Conv_k(gelu([X, B_LL, B_HL, B_LH, B_HH]))) + F2
+        F3 = F2 * sigmoid(Conv_k(gelu(norm([X, B_LL, B_HL, B_LH, B_HH])))) + F2
         out = Convs(gelu(F3)) + F1                             gelu before each extra conv
+
+    ``norm`` does nothing, or makes mean 0 and variance 1 of all values of a frame's map.
     """
 
     def __init__(self, channels: int, spec: HfscmSpec) -> None:
         super().__init__()
         inner = attention_width(channels, spec.reduction)
         width, groups = attention_conv(spec, channels)
-        self.attention = spec.attention
+        self.attention, self.norm = spec.attention, spec.norm
         self.channel_reduce = Conv(channels, inner, 1)
         self.channel_expand = Conv(inner, channels, 1)
         self.spatial_reduce = Conv(channels, inner, spec.kernel)
@@ -115,6 +126,8 @@ class Hfscm(nn.Module):
         bands = upsampled_bands(reduced) * self.phi.view(1, BANDS, 1, 1, 1)
         lifted = (bands + reduced.unsqueeze(1)).flatten(1, 2)
         features = torch.cat([reduced, lifted], dim=1)  # (B, 5 C/r, H, W)
+        if self.norm:
+            features = standardised(features, (1, 2, 3))
         logits: Tensor = self.spatial_expand(F.gelu(features))
         if self.attention is Attention.GROUPED:
             logits = logits[:, : x.shape[1]]
@@ -130,14 +143,27 @@ class Hfscm(nn.Module):
 
 
 class Stage(nn.Module):
-    """Conv, PixelShuffle(stride), GELU, then HFSCM where the stage carries it."""
+    """Conv, PixelShuffle(stride), GELU, then HFSCM where the stage carries it.
 
-    def __init__(self, inputs: int, spec: StageSpec, hfscm: HfscmSpec) -> None:
+    With E-NeRV's transformer every channel is normalised over its map and gets scale and shift
+    from the branch of time before, and the first stage may have two convolutions.
+    """
+
+    def __init__(self, inputs: int, spec: ModelSpec, index: int) -> None:
         super().__init__()
-        self.stride = spec.stride
-        self.conv = Conv(inputs, spec.channels * spec.stride**2, spec.kernel)
-        self.hfscm = Hfscm(spec.channels, hfscm) if spec.hfscm else None
+        stage, block = spec.stages[index], spec.transformer
+        self.stride = stage.stride
+        bottleneck = block.bottleneck if block is not None and index == 0 else 0
+        self.conv = Conv(inputs, (bottleneck or stage.channels) * stage.stride**2, stage.kernel)
+        self.widen = Conv(bottleneck, stage.channels, WIDEN_KERNEL) if bottleneck else None
+        self.modulate = None if block is None else Conv(block.modulation, 2 * inputs, 1)
+        self.hfscm = Hfscm(stage.channels, spec.hfscm) if stage.hfscm else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.gelu(F.pixel_shuffle(self.conv(x), self.stride))
+    def forward(self, x: Tensor, modulation: Tensor | None) -> Tensor:
+        """``modulation``: E-NeRV's branch of time, (B, width, 1, 1)."""
+        if self.modulate is not None:
+            scale, shift = self.modulate(modulation).chunk(2, dim=1)
+            x = standardised(x, (2, 3)) * (1 + scale) + shift
+        x = F.pixel_shuffle(self.conv(x), self.stride)
+        x = F.gelu(x if self.widen is None else self.widen(x))
         return x if self.hfscm is None else self.hfscm(x)

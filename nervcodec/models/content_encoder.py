@@ -1,6 +1,6 @@
 """HNeRV's content encoder: a small ConvNeXt from a frame to its embedding; never in a file.
 
-What it gives is decoded by :mod:`nervcodec.models.hnerv`.
+What it gives is decoded by :mod:`nervcodec.models.frame_decoder`.
 """
 
 from __future__ import annotations

@@ -23,7 +23,8 @@ from nervcodec.config import TrainConfig
 from nervcodec.errors import CheckpointError, HfsvError
 from nervcodec.models.blocks import channels_last
 from nervcodec.models.content_encoder import ContentEncoder
-from nervcodec.models.hnerv import HnervDecoder
+from nervcodec.models.frame_decoder import FrameDecoder
+from nervcodec.models.positions import frame_times
 from nervcodec.samples import Frames, peak
 from nervcodec.training.checkpoint import Floats, TrainerState
 from nervcodec.training.losses import SpectrumLoss
@@ -88,7 +89,7 @@ def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
 
 
 class Trainer:
-    """Trains content encoder and decoder on frames held as integers.
+    """Trains a decoder, and HNeRV's content encoder, on frames held as integers.
 
     Args:
         frames: (N, H, W, 3), see :data:`nervcodec.samples.Frames`.
@@ -122,16 +123,26 @@ class Trainer:
         # All generators are put back, the GPUs' too, which manual_seed would set.
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(config.seed)
-            encoder = ContentEncoder(spec, width, height)
-            decoder = HnervDecoder(spec, width, height)
-        self._encoder, self._decoder = encoder.to(device), decoder.to(device)
-        channels_last(self._encoder)
-        channels_last(self._decoder)
+            encoder = ContentEncoder(spec, width, height) if spec.time is None else None
+            decoder = FrameDecoder(spec, width, height)
+        with torch.no_grad():
+            for name, parameter in decoder.named_parameters():
+                if name.endswith(".phi"):
+                    parameter.copy_(torch.tensor(config.phi))
+        self._encoder = None if encoder is None else encoder.to(device)
+        self._decoder = decoder.to(device)
+        self._times = None
+        if spec.time is not None:
+            self._times = frame_times(range(count), count, spec.time).float().to(device)
+        networks = {"encoder": self._encoder, "decoder": self._decoder}
+        self._weights: dict[str, Tensor] = {}
+        for kind, network in networks.items():
+            if network is not None:
+                channels_last(network)
+                self._weights |= {f"{kind}.{name}": p for name, p in network.named_parameters()}
         self._loss = SpectrumLoss(
             width, height, config.hfs_weight, config.hfs_gain, config.hfs_cutoff, device
         )
-        self._weights = {f"encoder.{name}": p for name, p in encoder.named_parameters()}
-        self._weights |= {f"decoder.{name}": p for name, p in decoder.named_parameters()}
         self._averages = {name: p.detach().clone() for name, p in self._weights.items()}
         self._optimizer = torch.optim.Adam(
             self._weights.values(), betas=(config.beta1, config.beta2), fused=True
@@ -266,12 +277,20 @@ class Trainer:
         batch = self._frames[indices.to(self._device)]
         return batch.permute(0, 3, 1, 2).float().div_(self._peak)
 
+    def _source(self, indices: Tensor, target: Tensor) -> Tensor:
+        """What the decoder makes these frames of: their embeddings, or their times."""
+        if self._encoder is not None:
+            embedding: Tensor = self._encoder(target)
+            return embedding
+        assert self._times is not None
+        return self._times[indices.to(self._device)]
+
     def _step(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """One optimizer step; the loss and each frame's mean squared error."""
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(self._step_number, self._steps, self._config)
         target = self._targets(indices)
-        prediction = self._decoder(self._encoder(target))
+        prediction = self._decoder(self._source(indices, target))
         loss = self._loss(prediction, target)
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
@@ -283,16 +302,16 @@ class Trainer:
 
     @torch.no_grad()
     def _result(self) -> TrainedNetwork:
-        embeddings, errors = [], []
+        sources, errors = [], []
         for indices in torch.split(torch.arange(len(self._frames)), self._config.batch):
             target = self._targets(indices)
-            embedding = self._encoder(target)
-            embeddings.append(embedding)
+            sources.append(self._source(indices, target))
             if self.finished:
-                rounded = (self._decoder(embedding) * self._peak).round_().div_(self._peak)
+                rounded = (self._decoder(sources[-1]) * self._peak).round_().div_(self._peak)
                 errors.append((rounded - target).square().mean(dim=(1, 2, 3)))
-        tensors = {EMBEDDING: _array(torch.cat(embeddings))}
-        tensors |= {name: _array(p) for name, p in self._decoder.named_parameters()}
+        tensors = {name: _array(p) for name, p in self._decoder.named_parameters()}
+        if self._encoder is not None:
+            tensors[EMBEDDING] = _array(torch.cat(sources))
         if not all(np.isfinite(values).all() for values in tensors.values()):
             raise HfsvError("the training diverged: lower the learning rate (--lr)")
         return TrainedNetwork(tensors, _mean_psnr(torch.cat(errors)) if errors else None)

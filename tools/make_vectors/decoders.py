@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nervcodec.bitstream.stream import StreamReader
-from nervcodec.bitstream.syntax import ModelSpec, StreamHeader
+from nervcodec.bitstream.syntax import ModelSpec, StreamHeader, TimeSpec, TransformerSpec
 from nervcodec.bitstream.tensors import Limits
 from nervcodec.errors import BitstreamError, UnsupportedError
 from nervcodec.inference import SegmentRenderer
@@ -103,13 +103,17 @@ def model_json(model: reference.Model) -> Json:
         "extra_kernel": block.extra_kernel if block.extra_convolutions else None,
     }
     return {
-        "architecture": 1,
+        "architecture": model.architecture,
         "stages": stages,
         "embedding_channels": model.embedding_channels,
         "stem_channels": model.stem_channels,
         "head_kernel": model.head_kernel,
         "hfscm": hfscm if block.mask else None,
         "msfrp_stage": model.msfrp_stage,
+        "time": model.time and asdict(model.time),
+        "mixing": model.mixing and asdict(model.mixing),
+        "standardise": model.standardise,
+        "msfrp_after": model.msfrp_after,
     }
 
 
@@ -183,6 +187,7 @@ def reference_model(spec: ModelSpec) -> reference.Model:
     block = spec.hfscm
     extra = (block.extra_convs, block.extra_kernel if block.extra_convs else 1)
     shapes = [(stage.stride, stage.kernel, stage.channels) for stage in spec.stages]
+    time, mixer = spec.time, spec.transformer
     return make_model(
         shapes,
         spec.embedding_channels,
@@ -190,7 +195,22 @@ def reference_model(spec: ModelSpec) -> reference.Model:
         spec.head_kernel,
         (mask, block.reduction, block.kernel, int(block.attention), *extra) if mask else None,
         spec.msfrp_stage,
+        None
+        if time is None
+        else (time.levels, time.base.numerator, time.base.denominator, time.hidden),
+        None if mixer is None else mixing(mixer),
+        block.norm,
+        spec.msfrp_after,
     )
+
+
+def coded_time(spec: TimeSpec) -> tuple[int, int, int, int]:
+    return spec.levels, spec.base.numerator, spec.base.denominator, spec.hidden
+
+
+def mixing(spec: TransformerSpec) -> tuple[int, int, int, int, int]:
+    widths = (spec.head_width, spec.feed_forward, spec.modulation, spec.bottleneck)
+    return (spec.heads, *widths)
 
 
 def refusal_by_reference_decoder(data: bytes) -> str:

@@ -35,7 +35,7 @@ def check_pictures(name: str, valid: Valid, file: reference.File) -> None:
         network = reference.Network(segment)
         for n in range(segment.frames):
             with np.errstate(over="ignore"):
-                exact = largest * (1 + np.tanh(network.output(n))) / 2
+                exact = largest * network.frame(n)
             assert abs(exact % 1 - 0.5).min() > MARGIN, name
             samples.append(exact / largest)
     values = np.concatenate([each.ravel() for each in samples])

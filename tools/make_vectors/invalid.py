@@ -14,7 +14,7 @@ from itertools import chain
 import msgpack
 
 from tools import reference_decoder as reference
-from tools.make_vectors.valid import FULL, MINIMAL, Valid, coding_vectors, input_file, steps
+from tools.make_vectors.valid import FULL, MINIMAL, MIXED, Valid, coding_vectors, input_file, steps
 from tools.make_vectors.writing import (
     AUDI,
     END,
@@ -180,7 +180,7 @@ def version_faults() -> Faults:
     def fault(name: str, reason: str, data: bytes) -> tuple[str, Invalid]:
         return name, Invalid(reason, "10", data, unsupported=True)
 
-    for major, minor in ((0, 0), (0, 2), (0, 4), (0, 9), (1, 0), (255, 3)):
+    for major, minor in ((0, 0), (0, 3), (0, 5), (0, 9), (1, 0), (255, 4)):
         head = chunk(HEAD, join(fields, {"major": bytes([major]), "minor": bytes([minor])}))
         data = altered(MINIMAL, "HEAD", head)
         yield fault(f"version_{major}_{minor}", f"version {major}.{minor}", data)
@@ -403,7 +403,13 @@ def model_faults() -> Faults:
     def blocked(**changes: int) -> reference.Model:
         return replace(FULL, hfscm=replace(block, **changes))
 
-    models = (
+    def timed(**changes: int) -> reference.Model:
+        return replace(MIXED, time=reference.Time(**vars(MIXED.time) | changes))
+
+    def mixed(**changes: int) -> reference.Model:
+        return replace(MIXED, mixing=reference.Mixing(**vars(MIXED.mixing) | changes))
+
+    models: tuple[tuple[str, reference.Model, str], ...] = (
         ("stages_nine", replace(small, stages=small.stages * 9), "stages is 9"),
         ("stride_nine", staged(9, 1, 1), "a stride is 9"),
         ("kernel_even", staged(1, 2, 1), "a kernel is 2"),
@@ -421,7 +427,7 @@ def model_faults() -> Faults:
         ("mask_large", blocked(mask=0b110), "the mask names stage 2 of 2"),
     )
     fields: tuple[FieldFault, ...] = (
-        ("flags", {"model flags": b"\x07"}, "a flag that does not exist is set"),
+        ("flags", {"model flags": b"\x13"}, "a flag that does not exist is set"),
         ("stages_zero", {"stages": b"\x00"}, "stages is 0"),
         ("stride_zero", {"stride 0": b"\x00"}, "a stride is 0"),
         ("kernel_zero", {"kernel 0": b"\x00"}, "a kernel is 0"),
@@ -433,12 +439,33 @@ def model_faults() -> Faults:
         ("attention_three", {"attention": b"\x03"}, "attention is 3"),
         ("msfrp_stage", {"msfrp stage": b"\x02"}, "MSFRP is at stage 2 of 2"),
     )
+    widest = ("head_width", "feed_forward", "modulation")
+    models += (
+        ("standardise_alone", replace(small, standardise=True), "flags bit 2 without bit 0"),
+        ("after_alone", replace(small, msfrp_after=True), "flags bit 3 without bit 1"),
+        ("time_wide", timed(width=65537), "D is 65537"),
+        *((f"{name}_wide", mixed(**{name: 65537}), f"{name} is 65537") for name in widest),
+        ("bottleneck_wide", mixed(bottleneck=65537), "Z is 65537"),
+    )
+    time_fields: tuple[FieldFault, ...] = (
+        ("levels_zero", {"levels": b"\x00"}, "L is 0"),
+        ("base_zero", {"base numerator": b"\x00"}, "P is 0"),
+        ("base_infinite", {"base denominator": b"\x00"}, "Q is 0"),
+        ("base_not_lowest", {"base numerator": b"\x08"}, "P/Q is 8/4"),
+        ("heads_zero", {"heads": b"\x00"}, "H is 0"),
+        ("head_width_zero", {"head width": b"\x00"}, "U is 0"),
+        ("feed_forward_zero", {"feed-forward width": b"\x00"}, "F is 0"),
+        ("modulation_zero", {"modulation width": b"\x00"}, "M is 0"),
+    )
     cases = [(name, constant_file(model), reason) for name, model, reason in models]
     cases += [(name, constant_file(FULL, changes), reason) for name, changes, reason in fields]
+    cases += [
+        (name, constant_file(MIXED, changes), reason) for name, changes, reason in time_fields
+    ]
     for name, data, reason in cases:
         yield f"model_{name}", Invalid(reason, "5.1", data)
-    data = constant_file(FULL, {"architecture": b"\x02"})
-    reason = "the architecture is 2"
+    data = constant_file(FULL, {"architecture": b"\x04"})
+    reason = "the architecture is 4"
     yield "model_architecture", Invalid(reason, "10", data, unsupported=True)
 
 
@@ -547,6 +574,12 @@ def limit_faults() -> Faults:
     yield fault("parameters", (1, 1), make_model([(1, 3, 3641)], 1, 4096, 1))
     yield fault("multiplications", (1024, 1024), make_model([(1, 15, 256)] * 2, 1, 256, 1))
     yield fault("maps", (16384, 16384), make_model([(8, 1, 1)], 1, 1, 1))
+    time, narrow = (1, 1, 1, 0), (1, 1, 1, 1, 0)
+    many_places = make_model([(1, 1, 1)], stem=1, head=1, time=time, mixing=narrow)
+    yield fault("attention", (23171, 1), many_places)
+    wide = (16, 65536, 1, 1, 0)
+    wide_heads = make_model([(1, 1, 1)], stem=1, head=1, time=time, mixing=wide)
+    yield fault("attention_multiplications", (1200, 1), wide_heads)
 
 
 def frame_faults() -> Faults:

@@ -146,6 +146,8 @@ MINIMAL = Valid(
 )
 TINY = make_model([(2, 3, 3)], embedding=2, stem=3)
 FULL = make_model([(3, 3, 6), (2, 3, 4)], hfscm=(2, 2, 3, SINGLE, 1, 3), msfrp=0)
+TIMED = make_model([(3, 3, 5), (2, 3, 4)], time=(20, 5, 4, 8))
+MIXED = make_model([(3, 3, 5), (2, 3, 4)], head=1, time=(20, 5, 4, 8), mixing=(2, 3, 7, 6, 2))
 
 
 def network_vectors() -> dict[str, Valid]:
@@ -271,15 +273,93 @@ def network_vectors() -> dict[str, Valid]:
                 )
             ],
         ),
+        **time_vectors(),
+        "standardise": Valid(
+            "HFSCM that standardises what enters its spatial attention",
+            (24, 18),
+            [make_net([(3, 3, 6), (2, 3, 4)], 2, hfscm=(3, 2, 3, SINGLE, 1, 3), standardise=True)],
+        ),
+        "msfrp_after": Valid(
+            "MSFRP added to the frame, beyond 0 and 1 in places",
+            (24, 18),
+            [
+                Net(
+                    make_model([(3, 3, 6), (2, 3, 4)], msfrp=0, msfrp_after=True),
+                    frames=2,
+                    ways={"msfrp.weight": Way(22, level=0.5), "msfrp.bias": Way(22, level=0.5)},
+                )
+            ],
+        ),
         "segments": Valid(
-            "four segments of different lengths and networks",
+            "six segments of different lengths and networks",
             (18, 12),
             [
                 Net(TINY, frames=3, seed=1),
                 Net(FULL, seed=2),
+                Net(TIMED, frames=2, seed=5),
+                Net(MIXED, frames=3, seed=6),
                 make_net([(2, 1, 3), (3, 1, 2)], 2, msfrp=1),
                 Net(TINY, frames=3, seed=4),
             ],
+        ),
+    }
+
+
+def time_vectors() -> dict[str, Valid]:
+    """NeRV and E-NeRV."""
+    return {
+        "nerv": Valid("NeRV with two dense layers", (36, 24), [Net(TIMED, frames=4)]),
+        "nerv_one_layer": Valid(
+            "NeRV with one dense layer, HFSCM and MSFRP; a base of 7/3",
+            (22, 14),
+            [
+                make_net(
+                    [(2, 3, 5), (2, 3, 4)],
+                    3,
+                    time=(9, 7, 3, 0),
+                    hfscm=(3, 2, 3, GROUPED, 1, 3),
+                    msfrp=0,
+                )
+            ],
+        ),
+        "nerv_levels": Valid(
+            "255 levels at a base of 255/254 and 80 at 5/4, of many frames",
+            (4, 4),
+            [
+                make_net([(2, 1, 3)], 30, time=(255, 255, 254, 3)),
+                make_net([(2, 1, 3)], 50, time=(80, 5, 4, 0)),
+            ],
+        ),
+        "nerv_slow": Valid("a base below 1", (8, 6), [make_net([(2, 3, 3)], 3, time=(6, 1, 3, 0))]),
+        "e_nerv": Valid(
+            "E-NeRV with two heads and a bottleneck, cropped", (34, 22), [Net(MIXED, frames=3)]
+        ),
+        "e_nerv_usual": Valid(
+            "E-NeRV of one head, one dense layer and a usual first stage, HFSCM that standardises, "
+            "and MSFRP added to the frame",
+            (20, 16),
+            [
+                Net(
+                    make_model(
+                        [(2, 3, 5), (2, 3, 4)],
+                        time=(12, 3, 2, 0),
+                        mixing=(1, 4, 3, 5, 0),
+                        hfscm=(2, 2, 3, DENSE, 1, 3),
+                        msfrp=1,
+                        standardise=True,
+                        msfrp_after=True,
+                    ),
+                    frames=2,
+                    ways={"msfrp.weight": Way(22, level=0.1), "msfrp.bias": Way(22, level=0.1)},
+                    seed=7,
+                )
+            ],
+        ),
+        "e_nerv_one_place": Valid(
+            "E-NeRV whose first map has one place, which it attends to alone",
+            (6, 6),
+            [make_net([(3, 3, 4), (2, 3, 3)], 2, time=(8, 5, 4, 3), mixing=(3, 2, 4, 4, 1))],
+            plain=True,
         ),
     }
 

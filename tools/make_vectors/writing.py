@@ -90,7 +90,7 @@ def file_of(*chunks: bytes) -> bytes:
 
 # --- HEAD (section 4) ----------------------------------------------------------------------------
 
-MAJOR, MINOR = 0, 3
+MAJOR, MINOR = 0, 4
 
 USUAL_HEADER = reference.Header(
     width=1,
@@ -229,21 +229,41 @@ def make_model(
     head: int = 3,
     hfscm: tuple[int, int, int, int, int, int] | None = None,
     msfrp: int | None = None,
+    time: tuple[int, int, int, int] | None = None,
+    mixing: tuple[int, int, int, int, int] | None = None,
+    standardise: bool = False,
+    msfrp_after: bool = False,
 ) -> reference.Model:
     """A network of stages (stride, kernel, channels).
 
-    ``hfscm`` is mask, reduction, attention kernel, attention, extra convolutions, extra kernel.
+    It is HNeRV, with ``time`` NeRV, with ``mixing`` too E-NeRV. ``hfscm`` is mask, reduction,
+    attention kernel, attention, extra convolutions, extra kernel; ``time`` levels, base
+    numerator and denominator, width; ``mixing`` heads, head width, feed-forward width,
+    modulation width, bottleneck.
     """
     block = reference.NO_HFSCM if hfscm is None else reference.Hfscm(*hfscm)
     shapes = tuple(reference.Stage(*stage) for stage in stages)
-    return reference.Model(shapes, embedding, stem, head, block, msfrp)
+    return reference.Model(
+        shapes,
+        0 if time else embedding,
+        stem,
+        head,
+        block,
+        msfrp,
+        architecture=1 if time is None else 2 if mixing is None else 3,
+        time=None if time is None else reference.Time(*time),
+        mixing=None if mixing is None else reference.Mixing(*mixing),
+        standardise=standardise,
+        msfrp_after=msfrp_after,
+    )
 
 
 def model_fields(model: reference.Model) -> Fields:
     block, has_msfrp = model.hfscm, model.msfrp_stage is not None
     flags = int(block.mask > 0) | int(has_msfrp) << 1
+    flags |= int(model.standardise) << 2 | int(model.msfrp_after) << 3
     fields = {
-        "architecture": b"\x01",
+        "architecture": bytes([model.architecture]),
         "model flags": bytes([flags]),
         "stages": bytes([len(model.stages)]),
     }
@@ -251,9 +271,21 @@ def model_fields(model: reference.Model) -> Fields:
         fields[f"stride {i}"] = bytes([stage.stride])
         fields[f"kernel {i}"] = bytes([stage.kernel])
         fields[f"channels {i}"] = varint(stage.channels)
-    fields["embedding channels"] = varint(model.embedding_channels)
+    if model.time is None:
+        fields["embedding channels"] = varint(model.embedding_channels)
+    else:
+        fields["levels"] = bytes([model.time.levels])
+        fields["base numerator"] = bytes([model.time.numerator])
+        fields["base denominator"] = bytes([model.time.denominator])
+        fields["time width"] = varint(model.time.width)
     fields["stem channels"] = varint(model.stem_channels)
     fields["head kernel"] = bytes([model.head_kernel])
+    if model.mixing is not None:
+        fields["heads"] = bytes([model.mixing.heads])
+        fields["head width"] = varint(model.mixing.head_width)
+        fields["feed-forward width"] = varint(model.mixing.feed_forward)
+        fields["modulation width"] = varint(model.mixing.modulation)
+        fields["bottleneck"] = varint(model.mixing.bottleneck)
     if block.mask:
         fields["mask"] = bytes([block.mask])
         fields["reduction"] = bytes([block.reduction])
