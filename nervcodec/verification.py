@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from nervcodec.bitstream.salvage import SalvageReader, SegmentRun, few
@@ -80,6 +81,8 @@ def verify(
     path: str | os.PathLike[str],
     *,
     source: str | os.PathLike[str] | None = None,
+    start: timedelta | None = None,
+    allow_damaged: bool = False,
     frames: bool = False,
     device: str = "auto",
     progress: FrameCallback | None = None,
@@ -90,6 +93,7 @@ def verify(
     Args:
         source: the video the file was made of; its frames are cropped and scaled as META says
             the encoder did.
+        start, allow_damaged: as they were in :class:`nervcodec.EncodeConfig`.
         frames: evaluate every frame in float64 and compare with HASH.
         limits: what the file may ask for.
 
@@ -111,7 +115,15 @@ def verify(
             )
         statistics = None
         if source is not None:
-            statistics = _compare(file, source, progress)
+            reader = VideoReader(
+                source,
+                crop=_stored_crop(file),
+                size=(file.width, file.height),
+                max_frames=len(file),
+                start=start,
+                allow_damaged=allow_damaged,
+            )
+            statistics = _compare(file, reader, source, progress)
         return VerifyReport(
             segments=len(file.reader.segments),
             frames=len(file),
@@ -145,12 +157,13 @@ def _named(segments: list[int]) -> str:
 
 
 def _compare(
-    file: HfsvFile, source: str | os.PathLike[str], progress: FrameCallback | None
+    file: HfsvFile,
+    reader: VideoReader,
+    source: str | os.PathLike[str],
+    progress: FrameCallback | None,
 ) -> FrameStatistics:
     statistics = FrameStatistics()
-    crop = _stored_crop(file)
-    size = (file.width, file.height)
-    with VideoReader(source, crop=crop, size=size, max_frames=len(file)) as reader:
+    with reader:
         decoded = iter(file)
         for original in reader:
             statistics.add(original.rgb, next(decoded))

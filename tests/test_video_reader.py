@@ -461,7 +461,6 @@ def test_every_clip_of_the_corpus_is_read_as_its_manifest_says() -> None:
         ("transparent_1frame.gif", "alpha"),
         ("interlaced_640x360_h264.mp4", "interlaced"),
         ("h264_10bit.mp4", "10-bit samples are reduced to 8"),
-        ("rot_and_mirror_matrix.mp4", "mirroring"),
         ("hdr_pq_10bit_hevc.mp4", "HDR"),
         ("dolbyvision_hlg_rot_iphone.mov", "Dolby Vision"),
         ("multi_2video_2aac_2movtext.mp4", "not kept: video stream 3 (h264)"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import click
 from nervcodec.bitstream.salvage import SegmentRun, few
 from nervcodec.bitstream.tensors import Limits
 from nervcodec.cli.common import IN_PATH, limit_options, say
+from nervcodec.cli.position import seconds
 from nervcodec.cli.progress import Progress, emit
 from nervcodec.errors import BitstreamError, UnsupportedError
 
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
     help="The video it was made of: report PSNR and MS-SSIM of the decoded frames.",
 )
 @click.option(
+    "-ss", "start", type=seconds, metavar="TIME", help="Of --source: where the encode began."
+)
+@click.option("--allow-damaged", is_flag=True, help="Of --source: as in the encode.")
+@click.option(
     "--frames",
     is_flag=True,
     help="Evaluate all frames in float64 and compare them with the file's hashes.",
@@ -40,6 +46,8 @@ if TYPE_CHECKING:
 def verify_command(
     path: Path,
     source: Path | None,
+    start: timedelta | None,
+    allow_damaged: bool,
     frames: bool,
     limits: Limits,
     device: str,
@@ -63,6 +71,8 @@ def verify_command(
             report = verify(
                 path,
                 source=source,
+                start=start,
+                allow_damaged=allow_damaged,
                 frames=frames,
                 device=device,
                 progress=progress.frames,
