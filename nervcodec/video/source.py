@@ -112,12 +112,11 @@ def decode_frames(
     noted there, and is an error only where the system cannot read or no frame comes at all.
     """
     if damage is not None:
-        # Which frames threads lose around damage is a matter of chance.
-        yield from _decode(path, index, threads="NONE", damage=damage)
+        yield from _decode(path, index, threaded=False, damage=damage)
         return
     given = 0
     try:
-        for frame in _decode(path, index, threads="AUTO"):
+        for frame in _decode(path, index, threaded=True):
             yield frame
             given += 1
         return
@@ -125,18 +124,21 @@ def decode_frames(
         # Threads report damage late and lose good frames around it, the more the more cores
         # there are: decode again without them to give every frame that there is.
         pass
-    yield from itertools.islice(_decode(path, index, threads="SLICE"), given, None)
+    yield from itertools.islice(_decode(path, index, threaded=False), given, None)
 
 
 def _decode(
-    path: str | os.PathLike[str], index: int, *, threads: str, damage: Damage | None = None
+    path: str | os.PathLike[str], index: int, *, threaded: bool, damage: Damage | None = None
 ) -> Generator[VideoFrame, None, None]:
     name = file_name(path)
     frames = packets = 0
     key_seen = False
     with open_input(path) as container:
         stream = video_stream(container, index)
-        stream.thread_type = threads
+        stream.thread_type = "AUTO" if threaded else "SLICE"
+        if damage is not None:
+            # Which frames threads lose around damage is a matter of chance.
+            stream.codec_context.thread_count = 1
         for packet in itertools.chain(_packets(container, stream, name, damage), [None]):
             if packet is not None:
                 packets += 1
@@ -144,7 +146,7 @@ def _decode(
             try:
                 decoded = stream.decode(packet)  # None: what the decoder holds back
             except AV_ERRORS as exc:
-                if is_system_error(exc) or (damage is None and (threads == "AUTO" or key_seen)):
+                if is_system_error(exc) or (damage is None and (threaded or key_seen)):
                     message = f"{name}: cannot be decoded after {frames} frames: {cause(exc)}"
                     raise InputVideoError(message + _hint(exc)) from exc
                 if damage is not None and key_seen:
