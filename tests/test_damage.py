@@ -336,22 +336,20 @@ def test_with_a_size_every_frame_is_scaled(changing: Path) -> None:
     originals = [frame.to_ndarray(format="rgb24") for frame in decoded(changing)]
     assert {frame.shape for frame in frames} == {(24, 40, 3)}
     for original, frame in zip(originals, frames, strict=True):
-        # The mean of each quarter is that of the original's: nothing is cut off or shifted.
-        for rows in (slice(0, 12), slice(12, 24)):
-            for columns in (slice(0, 20), slice(20, 40)):
-                height, width = original.shape[0] // 24, original.shape[1] / 40
-                part = original[
-                    round(rows.start * original.shape[0] / 24) : round(
-                        rows.stop * original.shape[0] / 24
-                    ),
-                    round(columns.start * width) : round(columns.stop * width),
-                ]
-                assert height >= 1
-                difference = part.mean(axis=(0, 1)) - frame[rows, columns].mean(axis=(0, 1))
-                assert np.abs(difference).max() < 4
+        # Nothing is cut off or shifted.
+        assert np.abs(quarters(original) - quarters(frame)).max() < 4
 
 
-def test_the_first_reading_of_frames_that_are_not_wanted_does_not_matter(changing: Path) -> None:
+def quarters(rgb: np.ndarray) -> np.ndarray:
+    """The mean colour of each quarter of a picture."""
+    height, width = rgb.shape[0] // 2, rgb.shape[1] // 2
+    halves = (slice(0, height), slice(height, None)), (slice(0, width), slice(width, None))
+    return np.stack(
+        [rgb[rows, columns].mean(axis=(0, 1)) for rows in halves[0] for columns in halves[1]]
+    )
+
+
+def test_frames_that_are_not_wanted_may_have_any_size(changing: Path) -> None:
     with VideoReader(changing, max_frames=3) as reader:
         assert sum(1 for _ in reader) == 3
         assert not any("changes" in line for line in reader.warnings)
