@@ -129,8 +129,11 @@ class EncodeConfig:
 
     Attributes:
         crop: (width, height) cut from the middle of the picture, before scaling.
-        size: (width, height) of the coded frames; downscaling is by area.
-        frames: code only so many from the start.
+        size: (width, height) of the coded frames; downscaling is by area. A source whose picture
+            changes its size needs it.
+        start, end: code only the frames from and before these times since the source's first
+            frame, None for all. With a ``start`` the first frame coded is at time 0.
+        frames: code only so many of them.
         bit_depth: bits a sample of the coded frames, 8, 10 or 12; None for the fewest that hold the
             source's, at most 12.
         keyint: the longest segment, in frames or as a duration; None for one segment where
@@ -138,6 +141,7 @@ class EncodeConfig:
         scene_cut: how different, in percent, two frames must be to begin a new segment, as
             FFmpeg's scdet measures it (10 is its default); None for no such cuts.
         audio, subtitles: pass the source's streams of these kinds through.
+        allow_damaged: of a damaged source code the frames that decode.
         device: ``auto``, ``cpu`` or a torch device such as ``cuda:1``.
         threads: CPU threads; None for all.
         overwrite: replace an existing output.
@@ -149,12 +153,15 @@ class EncodeConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     crop: tuple[int, int] | None = None
     size: tuple[int, int] | None = None
+    start: timedelta | None = None
+    end: timedelta | None = None
     frames: int | None = None
     bit_depth: int | None = None
     keyint: int | timedelta | None = None
     scene_cut: float | None = None
     audio: bool = True
     subtitles: bool = True
+    allow_damaged: bool = False
     device: str = "auto"
     threads: int | None = None
     overwrite: bool = False
@@ -183,6 +190,9 @@ class EncodeConfig:
             self.bit_depth,
             f"not one of {BIT_DEPTHS}",
         )
+        start = self.start or timedelta()
+        _require(start >= timedelta(), "start", start, "must be 0 or more")
+        _require(self.end is None or self.end > start, "end", self.end, f"must be after {start}")
         for name, value in (
             ("frames", self.frames),
             ("threads", self.threads),

@@ -23,7 +23,13 @@ from nervcodec.errors import BitstreamError, UsageError
 from nervcodec.files import atomic_output, check_output
 from nervcodec.video.cut import cut
 from nervcodec.video.hdr import HdrInfo
-from nervcodec.video.info import Chapter, ColorInfo, chapters_from_meta, tags_from_meta
+from nervcodec.video.info import (
+    Chapter,
+    ColorInfo,
+    chapters_between,
+    chapters_from_meta,
+    tags_from_meta,
+)
 from nervcodec.video.writer import OutputFormat, VideoWriter, default_codec, output_format
 
 __all__ = ["DecodeConfig", "DecodeReport", "FrameCallback", "HfsvFile", "color_info", "decode"]
@@ -188,16 +194,7 @@ def _chapters(file: HfsvFile, wanted: range) -> Sequence[Chapter]:
     chapters = chapters_from_meta(file.reader.meta)
     if len(wanted) == len(file):
         return chapters
-    begin, end = _seconds(file, wanted)
-    return [
-        Chapter(
-            max(c.start, begin) - begin,
-            (c.end if end is None else min(c.end, end)) - begin,
-            c.title,
-        )
-        for c in chapters
-        if c.end > begin and (end is None or c.start < end)
-    ]
+    return chapters_between(chapters, *_seconds(file, wanted))
 
 
 def color_info(header: StreamHeader) -> ColorInfo:

@@ -52,7 +52,7 @@ from nervcodec.training.checkpoint import (
 from nervcodec.training.quantization import quantize
 from nervcodec.training.trainer import Trainer, TrainProgress
 from nervcodec.version import __version__
-from nervcodec.video.info import chapters_to_meta, tags_to_meta
+from nervcodec.video.info import chapters_between, chapters_to_meta, tags_to_meta
 from nervcodec.video.passthrough import Passthrough, extract
 from nervcodec.video.reader import VideoReader
 from nervcodec.video.scenes import SceneDetector
@@ -118,15 +118,20 @@ def encode(
     device = select_device(config.device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    stop = stop or _never
     with VideoReader(
         source,
         crop=config.crop,
         size=config.size,
         max_frames=config.frames,
         bit_depth=config.bit_depth,
+        start=config.start,
+        end=config.end,
+        allow_damaged=config.allow_damaged,
+        on_skip=lambda: _check(stop),
     ) as reader:
         work = _Encode(source_path, output_path, config, progress or _ignore, device, reader)
-        return work.run(stop or _never)
+        return work.run(stop)
 
 
 def _ignore(progress: EncodeProgress) -> None:
@@ -135,6 +140,11 @@ def _ignore(progress: EncodeProgress) -> None:
 
 def _never() -> bool:
     return False
+
+
+def _check(stop: Stop) -> None:
+    if stop():
+        raise InterruptedEncode("interrupted before the training; nothing was written")
 
 
 class _Encode:
@@ -152,7 +162,7 @@ class _Encode:
         self._source, self._output = source, output
         self._config, self._progress, self._device = config, progress, device
         self._reader = reader
-        self._source_digest = file_digest(source)
+        self._source_digest = _digest(source)
         self._keeper = CheckpointKeeper(
             checkpoint_path(output),
             _key(self._source_digest, config),
@@ -161,6 +171,9 @@ class _Encode:
         )
         self._statistics = FrameStatistics(bit_depth=reader.bit_depth)
         self._epochs = config.train.epochs
+        self._read_warnings: tuple[str, ...] = ()
+        self._origin = Fraction(0)
+        """Seconds in the source that are 0 in the file."""
 
     def run(self, stop: Stop) -> EncodeReport:
         started = time.perf_counter()
@@ -215,8 +228,7 @@ class _Encode:
         depth = self._reader.bit_depth
         detector = None if threshold is None else SceneDetector(*size, threshold, depth)
         for frame in self._reader:
-            if stop():
-                raise InterruptedEncode("interrupted before the training; nothing was written")
+            _check(stop)
             if detector is not None and detector.begins_scene(frame.rgb):
                 cuts.append(len(pts))
             pts.append(frame.pts)
@@ -226,6 +238,10 @@ class _Encode:
                     held = None
         if not pts:
             raise InputVideoError(f"{self._source}: no frame could be decoded")
+        self._read_warnings = tuple(self._reader.warnings)
+        if self._config.start is not None:
+            self._origin = pts[0] * self._reader.info.time_base
+            pts = [time - pts[0] for time in pts]
         return _Clip(pts, cuts, None if held is None else np.stack(held))
 
     def _plan(self, clip: _Clip) -> SegmentPlan:
@@ -247,7 +263,10 @@ class _Encode:
             shape = (count, self._reader.out_height, self._reader.out_width, 3)
             segment = np.empty(shape, dtype=sample_type(self._reader.bit_depth))
             for index in range(count):
-                segment[index] = next(frames).rgb
+                frame = next(frames, None)
+                if frame is None:
+                    raise InputVideoError(f"{self._source}: changed while it was being encoded")
+                segment[index] = frame.rgb
             yield segment
 
     def _design(self, plan: SegmentPlan) -> list[ModelSpec]:
@@ -294,7 +313,7 @@ class _Encode:
     def _warnings(self, audio: Passthrough | None) -> tuple[str, ...]:
         """What the file does not keep of the source; known before the training."""
         dropped = (f"not kept: {text}" for text in (audio.dropped if audio else ()))
-        lines = (*self._reader.info.warnings, *self._reader.warnings, *dropped)
+        lines = (*self._reader.info.warnings, *self._read_warnings, *dropped)
         return tuple(dict.fromkeys(lines))
 
     def _code_segments(
@@ -415,13 +434,20 @@ class _Encode:
         )
 
     def _audio(self, pts: list[int], cut: bool = False) -> Passthrough | None:
-        """What to pass through, up to the end of the last frame where frames were left out."""
+        """What to pass through, of a part of the source that which is heard or shown with it."""
         info, config = self._reader.info, self._config
         sound = config.audio and info.has_audio
         if not sound and not (config.subtitles and info.has_subtitles):
             return None
-        end = self._end(pts) if cut or config.frames is not None else None
-        audio = extract(self._source, end=end, audio=config.audio, subtitles=config.subtitles)
+        cut = cut or config.frames is not None or config.end is not None
+        audio = extract(
+            self._source,
+            begin=None if config.start is None else self._origin,
+            end=self._origin + self._end(pts) if cut else None,
+            audio=config.audio,
+            subtitles=config.subtitles,
+            allow_damaged=config.allow_damaged,
+        )
         if audio is not None and len(audio.data) > MAX_AUDIO_BYTES:
             raise InputVideoError(
                 f"{self._source}: its audio has {len(audio.data)} bytes, more than the "
@@ -465,6 +491,8 @@ class _Encode:
         }
         if audio is not None and audio.streams:
             meta["audio"] = list(audio.streams)
+        if self._config.start is not None:
+            meta["start"] = self._config.start // timedelta(microseconds=1)
         if self._config.crop is not None:
             meta["crop"] = list(self._config.crop)
         info = self._reader.info
@@ -473,8 +501,11 @@ class _Encode:
             meta["title"] = title[:MAX_TITLE]
         if tags := tags_to_meta(info.metadata):
             meta["tags"] = tags
-        if chapters := chapters_to_meta(info.chapters, end):
-            meta["chapters"] = chapters
+        chapters = info.chapters
+        if self._config.start is not None:
+            chapters = tuple(chapters_between(chapters, self._origin, None))
+        if fitting := chapters_to_meta(chapters, end):
+            meta["chapters"] = fitting
         return meta | info.hdr.to_meta()
 
     def _report(
@@ -518,6 +549,13 @@ class _Encode:
         )
 
 
+def _digest(source: Path) -> str:
+    try:
+        return file_digest(source)
+    except OSError as exc:
+        raise InputVideoError(f"{source}: cannot be read ({exc.strerror or exc})") from exc
+
+
 def _key(source_digest: str, config: EncodeConfig) -> str:
     """What a checkpoint must agree in to be gone on from.
 
@@ -532,6 +570,7 @@ def _key(source_digest: str, config: EncodeConfig) -> str:
         model=asdict(config.model),
         frames=[config.crop, config.size, config.frames, str(config.keyint), config.scene_cut],
         bit_depth=config.bit_depth,
+        part=[str(config.start), str(config.end), config.allow_damaged],
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from nervcodec.bitstream.salvage import SalvageReader, SegmentRun, few
@@ -19,6 +20,9 @@ from nervcodec.errors import BitstreamError, UsageError
 from nervcodec.inference import FramesDigest
 from nervcodec.metrics import FrameStatistics
 from nervcodec.video.reader import VideoReader
+
+MAX_START = 1 << 53
+"""Microseconds that META may state as a start."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ def verify(
     path: str | os.PathLike[str],
     *,
     source: str | os.PathLike[str] | None = None,
+    allow_damaged: bool = False,
     frames: bool = False,
     device: str = "auto",
     progress: FrameCallback | None = None,
@@ -89,7 +94,8 @@ def verify(
 
     Args:
         source: the video the file was made of; its frames are cropped and scaled as META says
-            the encoder did.
+            the encoder did, and begin where it began.
+        allow_damaged: as it was in :class:`nervcodec.EncodeConfig`.
         frames: evaluate every frame in float64 and compare with HASH.
         limits: what the file may ask for.
 
@@ -111,7 +117,16 @@ def verify(
             )
         statistics = None
         if source is not None:
-            statistics = _compare(file, source, progress)
+            reader = VideoReader(
+                source,
+                crop=_stored_crop(file),
+                size=(file.width, file.height),
+                max_frames=len(file),
+                start=_stored_start(file),
+                bit_depth=file.bit_depth,
+                allow_damaged=allow_damaged,
+            )
+            statistics = _compare(file, reader, source, progress)
         return VerifyReport(
             segments=len(file.reader.segments),
             frames=len(file),
@@ -145,14 +160,13 @@ def _named(segments: list[int]) -> str:
 
 
 def _compare(
-    file: HfsvFile, source: str | os.PathLike[str], progress: FrameCallback | None
+    file: HfsvFile,
+    reader: VideoReader,
+    source: str | os.PathLike[str],
+    progress: FrameCallback | None,
 ) -> FrameStatistics:
     statistics = FrameStatistics(bit_depth=file.bit_depth)
-    crop = _stored_crop(file)
-    size = (file.width, file.height)
-    with VideoReader(
-        source, crop=crop, size=size, max_frames=len(file), bit_depth=file.bit_depth
-    ) as reader:
+    with reader:
         decoded = iter(file)
         for original in reader:
             statistics.add(original.rgb, next(decoded))
@@ -169,3 +183,11 @@ def _stored_crop(file: HfsvFile) -> tuple[int, int] | None:
     if isinstance(crop, list) and [type(side) for side in crop] == [int, int] and min(crop) > 0:
         return crop[0], crop[1]
     return None
+
+
+def _stored_start(file: HfsvFile) -> timedelta | None:
+    """Where in the source META says that the clip begins."""
+    start = file.reader.meta.get("start")
+    if type(start) is not int or not 0 <= start < MAX_START:
+        return None
+    return timedelta(microseconds=start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,9 @@ def test_a_run_that_will_replace_a_checkpoint_says_so(source: Path, tmp_path: Pa
         {"model": ModelConfig(params=21_000)},
         {"keyint": 4},
         {"frames": 5},
+        {"start": timedelta(0)},
+        {"end": timedelta(hours=1)},
+        {"allow_damaged": True},
         {"size": (40, 32)},
         {"crop": (40, 32)},
     ],

@@ -515,12 +515,6 @@ def test_tags_are_cut_and_checked() -> None:
 # --- what a file says of itself -------------------------------------------------------------
 
 
-def test_mirroring_is_told(tmp_path: Path) -> None:
-    info = probe(clip("odd/rot_and_mirror_matrix.mp4"))
-    assert (info.mirrored, info.rotation) == (True, 270)
-    assert not probe(clip("odd/rot90_h264.mp4")).mirrored
-
-
 def test_has_subtitles(tmp_path: Path, silent: Path) -> None:
     assert not probe(silent).has_subtitles
     assert probe(with_texts(tmp_path, silent)).has_subtitles

@@ -460,7 +460,6 @@ def test_every_clip_of_the_corpus_is_read_as_its_manifest_says() -> None:
         ("vp9_alpha_vorbis.webm", "alpha"),
         ("transparent_1frame.gif", "alpha"),
         ("interlaced_640x360_h264.mp4", "interlaced"),
-        ("rot_and_mirror_matrix.mp4", "mirroring"),
         ("dolbyvision_hlg_rot_iphone.mov", "Dolby Vision"),
         ("multi_2video_2aac_2movtext.mp4", "not kept: video stream 3 (h264)"),
     ],

@@ -849,7 +849,7 @@ class MessagePack(Reader):
         self.fail(f"MessagePack type {code:#04x} is not allowed")
 
 
-META_TYPES = {"tool": str, "source": str, "title": str, "epochs": int, "seed": int}
+META_TYPES = {"tool": str, "source": str, "title": str, "epochs": int, "seed": int, "start": int}
 
 
 def is_known(key: str, value: object) -> bool:
@@ -872,7 +872,7 @@ def is_known(key: str, value: object) -> bool:
     if type(value) is not META_TYPES.get(key):
         return False
     if isinstance(value, int):
-        return value >= 0
+        return value >= 0 and (key != "start" or value < 2**53)
     return key != "source" or re.fullmatch("[0-9a-f]{32}", str(value)) is not None
 
 

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 import zlib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -67,16 +69,34 @@ class SegmentInfo:
     model: ModelSpec
 
 
+class _RawFile(io.FileIO):
+    """A file for reading, where the system's refusals are BitstreamErrors."""
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        with _refusals_told(self.name):
+            return super().readinto(buffer)
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        with _refusals_told(self.name):
+            return super().seek(offset, whence)
+
+
+@contextmanager
+def _refusals_told(path: object) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise BitstreamError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
+
+
 def open_stream(path: Path) -> BinaryIO:
     """Open an ``.hfsv`` file for reading.
 
     Raises:
-        BitstreamError: if the system refuses.
+        BitstreamError: if the system refuses, now or when it is read.
     """
-    try:
-        stream = path.open("rb")
-    except OSError as exc:
-        raise BitstreamError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
+    with _refusals_told(path):
+        stream = io.BufferedReader(_RawFile(path))
     if not stream.seekable():
         stream.close()
         raise BitstreamError(f"{path}: not a regular file")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from nervcodec.cli.common import (
     resolve_paths,
     say,
 )
-from nervcodec.cli.position import position
+from nervcodec.cli.position import position, seconds
 from nervcodec.cli.progress import Progress, emit
 from nervcodec.cli.signals import INTERRUPTED, StopRequest
 from nervcodec.config import (
@@ -61,7 +62,16 @@ ATTENTIONS = {attention.name.lower(): attention for attention in Attention}
 )
 @click.option("--size", metavar="WxH", help="Scale the frames, down by area.")
 @click.option("--crop", metavar="WxH", help="Cut from the middle, before --size.")
-@click.option("--frames", type=click.IntRange(1), help="Encode only the first N frames.")
+@click.option(
+    "-ss",
+    "start",
+    type=seconds,
+    metavar="TIME",
+    help="Begin so far after the first frame: 12.5, 10s, 500ms, 1:02.5. The result begins at 0.",
+)
+@click.option("-t", "duration", type=seconds, metavar="TIME", help="Encode so long; over -to.")
+@click.option("-to", "end", type=seconds, metavar="TIME", help="End so far after the first frame.")
+@click.option("--frames", type=click.IntRange(1), help="Encode at most N frames.")
 @click.option(
     "--bit-depth",
     type=click.Choice(tuple(map(str, BIT_DEPTHS))),
@@ -82,6 +92,9 @@ ATTENTIONS = {attention.name.lower(): attention for attention in Attention}
 )
 @click.option("-an", "no_audio", is_flag=True, help="Leave the audio out.")
 @click.option("-sn", "no_subtitles", is_flag=True, help="Leave the subtitles out.")
+@click.option(
+    "--allow-damaged", is_flag=True, help="Of a damaged video, encode the frames that decode."
+)
 @click.option(
     "--arch",
     type=click.Choice(ARCHITECTURES),
@@ -210,6 +223,7 @@ def encode_command(
       hfsv encode in.mp4 out.hfsv
       hfsv encode in.mp4 out.hfsv --params 60k --preset fast
       hfsv encode in.mp4 out.hfsv --crop 1280x640 --size 320x160
+      hfsv encode film.mkv out.hfsv -ss 1:02.5 -t 10
       hfsv encode in.mp4 out.hfsv --arch hnerv --epochs 300
       hfsv encode film.mp4 out.hfsv --keyint 10s --scene-cut
       hfsv encode in.mp4 out.hfsv --resume
@@ -274,12 +288,15 @@ def _config(overwrite: bool, options: dict[str, Any]) -> EncodeConfig:
         model=model,
         crop=parse_size(options["crop"]) if options["crop"] else None,
         size=parse_size(options["size"]) if options["size"] else None,
+        start=options["start"],
+        end=_end(options["start"], options["duration"], options["end"]),
         frames=options["frames"],
         bit_depth=int(options["bit_depth"]) if options["bit_depth"] else None,
         keyint=position(options["keyint"]) if options["keyint"] else None,
         scene_cut=options["scene_cut"],
         audio=not options["no_audio"],
         subtitles=not options["no_subtitles"],
+        allow_damaged=options["allow_damaged"],
         device=options["device"],
         threads=options["threads"],
         overwrite=overwrite,
@@ -308,6 +325,13 @@ def _phi(text: str) -> tuple[float, float, float, float]:
     except ValueError:
         raise UsageError(f"--phi {text}: not four numbers such as 1,2,2,2") from None
     return low, horizontal, vertical, diagonal
+
+
+def _end(
+    start: timedelta | None, duration: timedelta | None, end: timedelta | None
+) -> timedelta | None:
+    """Where the part ends: as with FFmpeg the duration counts where both are given."""
+    return end if duration is None else (start or timedelta()) + duration
 
 
 def _tell(report: EncodeReport) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     type=IN_PATH,
     help="The video it was made of: report PSNR and MS-SSIM of the decoded frames.",
 )
+@click.option("--allow-damaged", is_flag=True, help="Of --source: as in the encode.")
 @click.option(
     "--frames",
     is_flag=True,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 def verify_command(
     path: Path,
     source: Path | None,
+    allow_damaged: bool,
     frames: bool,
     limits: Limits,
     device: str,
@@ -63,6 +65,7 @@ def verify_command(
             report = verify(
                 path,
                 source=source,
+                allow_damaged=allow_damaged,
                 frames=frames,
                 device=device,
                 progress=progress.frames,

@@ -11,7 +11,6 @@ from fractions import Fraction
 
 from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.subtitles.stream import SubtitleStream
 
 from nervcodec.errors import BitstreamError, InputVideoError
 from nervcodec.video.errors_av import AV_ERRORS, cause
@@ -22,8 +21,9 @@ from nervcodec.video.remux import (
     add_copy,
     common_timescale,
     copied_streams,
+    is_between,
+    move_packet,
     open_memory_output,
-    packet_start,
     packets_of,
     read_titles,
 )
@@ -69,7 +69,7 @@ def _mux(
             copies = {s.index: add_copy(output, s) for s in streams}
             output.start_encoding()
             for packet in _between(source, begin, end):
-                _move(packet, round(begin / packet.time_base))
+                move_packet(packet, begin)
                 order.fix(packet)
                 packet.stream = copies[packet.stream.index]
                 output.mux(packet)
@@ -80,17 +80,5 @@ def _between(
     source: InputContainer, begin: Fraction, end: Fraction | None
 ) -> Iterator[CopiedPacket]:
     for packet in packets_of(source, copied_streams(source), _SOURCE):
-        start = packet_start(packet)
-        if start is None or (end is not None and start >= end):
-            continue
-        if start >= begin or start + (packet.duration or 0) * packet.time_base > begin:
+        if is_between(packet, begin, end):
             yield packet
-
-
-def _move(packet: CopiedPacket, ticks: int) -> None:
-    """Let a packet begin ``ticks`` earlier, a subtitle not before 0."""
-    packet.pts = None if packet.pts is None else packet.pts - ticks
-    packet.dts = None if packet.dts is None else packet.dts - ticks
-    if isinstance(packet.stream, SubtitleStream) and packet.pts is not None and packet.pts < 0:
-        packet.duration = max((packet.duration or 0) + packet.pts, 1)
-        packet.pts = packet.dts = 0

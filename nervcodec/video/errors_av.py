@@ -25,7 +25,7 @@ _SYSTEM_ERRORS = {
 }
 
 
-def is_system_error(exc: BaseException) -> bool:
+def is_system_error(exc: BaseException | None) -> bool:
     """Whether ``exc`` comes from the file system rather than from the data."""
     return getattr(exc, "errno", None) in _SYSTEM_ERRORS
 

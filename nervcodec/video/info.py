@@ -73,6 +73,21 @@ def chapters_from_meta(meta: Mapping[str, Any]) -> tuple[Chapter, ...]:
     )
 
 
+def chapters_between(
+    chapters: Sequence[Chapter], begin: Fraction, end: Fraction | None
+) -> list[Chapter]:
+    """What of the chapters lies between two times (seconds; None: no end); ``begin`` becomes 0."""
+    return [
+        Chapter(
+            max(c.start, begin) - begin,
+            (c.end if end is None else min(c.end, end)) - begin,
+            c.title,
+        )
+        for c in chapters
+        if c.end > begin and (end is None or c.start < end)
+    ]
+
+
 def _is_chapter(item: object) -> bool:
     if not isinstance(item, list) or [type(field) for field in item] != [int, int, str]:
         return False
@@ -131,7 +146,7 @@ class VideoInfo:
 
     ``width`` and ``height`` are those of the decoded picture, before crop and size.
     ``rotation`` is how far a player turns the picture counter-clockwise: 0, 90, 180 or 270.
-    ``mirrored`` says that a player swaps top and bottom before it turns.
+    ``mirrored`` says that a player swaps top and bottom before it turns; the reader does so.
     ``frame_rate`` is an average, checked against the timestamps, and None when unknown;
     ``duration`` is in seconds. ``warnings`` are lines for a person, one for each thing that
     the decoded frames do not keep.

@@ -27,12 +27,14 @@ from nervcodec.video.remux import (
     PacketOrder,
     Sample,
     add_copy,
-    begins_before,
     can_carry,
     common_timescale,
     copied_streams,
     describe_stream,
     first_packets,
+    is_between,
+    lost_after,
+    move_packet,
     open_memory_output,
     packet_start,
     packets_of,
@@ -80,22 +82,27 @@ class Passthrough:
 def extract(
     path: str | os.PathLike[str],
     *,
+    begin: Fraction | None = None,
     end: Fraction | None = None,
     audio: bool = True,
     subtitles: bool = True,
+    allow_damaged: bool = False,
 ) -> Passthrough | None:
-    """The sound and subtitles of a video file up to ``end`` (seconds).
+    """The sound and subtitles of a video file between two times (seconds; None: no bound).
 
-    Packets that begin at ``end`` or later are dropped; what is not wanted is passed over in
-    silence. None when the file holds nothing of what is wanted. Raises InputVideoError when the
+    ``begin`` becomes 0. Packets of sound stay whole, so that the first may begin before and the
+    last end later than asked for; a subtitle that is shown already begins at 0. What is not
+    wanted is passed over in silence, and with ``allow_damaged`` all ends where the file is
+    damaged. None when the file holds nothing of what is wanted. Raises InputVideoError when the
     file cannot be read, or when it has sound of which no container can carry any.
     """
+    lost: list[str] | None = [] if allow_damaged else None
     name = file_name(path)
     with open_input(path) as source:
         streams = copied_streams(source, audio=audio, subtitles=subtitles)
         if not streams:
             return None
-        samples = first_packets(source, streams, name, end)
+        samples = first_packets(source, streams, name, begin, end, lost)
         fitting = {c: [s for s in streams if _fits(c, s, samples)] for c in CONTAINERS}
         container = max(CONTAINERS, key=lambda c: _worth(fitting[c]))
         kept = fitting[container][:MAX_STREAMS]
@@ -110,11 +117,12 @@ def extract(
             listed = ", ".join(names[s.index] for s in sound)
             raise InputVideoError(f"{name}: its audio ({listed}) cannot be carried; leave it out")
         indices = [s.index for s in kept]
+    data = _wrap(path, container, indices, begin, end, lost) if indices else b""
     return Passthrough(
-        data=_wrap(path, container, indices, end) if indices else b"",
+        data=data,
         container=container,
         streams=tuple(names[i] for i in indices),
-        dropped=tuple(dropped),
+        dropped=(*dropped, *dict.fromkeys(lost or ())),
     )
 
 
@@ -144,7 +152,12 @@ def _why_dropped(
 
 
 def _wrap(
-    path: str | os.PathLike[str], container: str, kept: list[int], end: Fraction | None
+    path: str | os.PathLike[str],
+    container: str,
+    kept: list[int],
+    begin: Fraction | None,
+    end: Fraction | None,
+    lost: list[str] | None,
 ) -> bytes:
     """Mux the ``kept`` streams of a file into ``container``; the bytes of the result."""
     name = file_name(path)
@@ -157,11 +170,21 @@ def _wrap(
             with open_memory_output(buffer, container, scale) as output:
                 copies = {s.index: add_copy(output, s) for s in streams}
                 output.start_encoding()
-                for packet in packets_of(source, streams, name):
-                    if begins_before(packet, end):
-                        order.fix(packet)
-                        packet.stream = copies[packet.stream.index]
+                for packet in packets_of(source, streams, name, lost):
+                    if not is_between(packet, begin, end):
+                        continue
+                    start = packet_start(packet)
+                    if begin is not None:
+                        move_packet(packet, begin)
+                    order.fix(packet)
+                    packet.stream = copies[packet.stream.index]
+                    try:
                         output.mux(packet)
+                    except AV_ERRORS:
+                        if lost is None:
+                            raise
+                        lost.append(lost_after(start))
+                        break
         except AV_ERRORS as exc:
             raise InputVideoError(
                 f"{name}: its audio cannot be carried ({cause(exc)}); leave it out"

@@ -33,9 +33,9 @@ _COMMON_RATES = tuple(
 ) + tuple(Fraction(n) for n in (10, 12, 15, 25, 50, 100))
 
 
-def describe(path: str | os.PathLike[str]) -> tuple[int, VideoInfo]:
+def describe(path: str | os.PathLike[str], *, allow_damaged: bool = False) -> tuple[int, VideoInfo]:
     """The index of the video stream that is read, and what is known of it."""
-    index, frame = choose_stream(path)
+    index, frame = choose_stream(path, allow_damaged=allow_damaged)
     measured_rate = packet_rate(path, index)
     with open_input(path) as container:
         stream = video_stream(container, index)
@@ -114,8 +114,6 @@ def _picture_warnings(frame: VideoFrame, stream: VideoStream, color: ColorInfo) 
         lines.append("interlaced video is encoded as whole frames, not deinterlaced")
     if stream.metadata.get("alpha_mode") == "1" or _is_transparent(frame):
         lines.append("transparency (alpha) is dropped")
-    if _is_mirrored(frame):
-        lines.append("the mirroring of the picture that the file asks for is not kept")
     if frame.rotation % 90:
         lines.append(f"rotation by {frame.rotation} degrees is kept as the nearest of 90")
     return lines

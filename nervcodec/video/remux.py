@@ -16,7 +16,7 @@ from av.packet import Packet
 from av.subtitles.stream import SubtitleStream
 
 from nervcodec.errors import InputVideoError
-from nervcodec.video.errors_av import AV_ERRORS, cause
+from nervcodec.video.errors_av import AV_ERRORS, cause, is_system_error
 from nervcodec.video.probing import stream_name
 
 CopiedStream: TypeAlias = AudioStream | SubtitleStream
@@ -117,17 +117,38 @@ def packet_start(packet: CopiedPacket) -> Fraction | None:
 
 
 def packets_of(
-    source: InputContainer, streams: tuple[CopiedStream, ...], name: str
+    source: InputContainer,
+    streams: tuple[CopiedStream, ...],
+    name: str,
+    lost: list[str] | None = None,
 ) -> Iterator[CopiedPacket]:
-    """The packets of ``streams`` that hold data, in file order; InputVideoError on damage."""
+    """The packets of ``streams`` that hold data, in file order; InputVideoError on damage.
+
+    With ``lost`` they end at damage of the data, and that is noted there.
+    """
+    reached: Fraction | None = None
     try:
         for packet in source.demux(streams):
-            if packet.size:
-                yield cast(CopiedPacket, packet)
+            if not packet.size:
+                continue
+            if lost is not None:
+                reached = packet_start(cast(CopiedPacket, packet)) or reached
+                if packet.is_corrupt:
+                    lost.append(lost_after(reached))
+                    return
+            yield cast(CopiedPacket, packet)
     except AV_ERRORS as exc:
+        if lost is not None and not is_system_error(exc):
+            lost.append(lost_after(reached))
+            return
         raise InputVideoError(
             f"{name}: its sound or subtitles cannot be read: {cause(exc)}"
         ) from exc
+
+
+def lost_after(time: Fraction | None) -> str:
+    """In words what a file of sound and subtitles that is damaged at ``time`` lacks."""
+    return f"sound and subtitles after {float(time or 0):.3f} s, where the file is damaged"
 
 
 @dataclass(frozen=True)
@@ -144,12 +165,14 @@ def first_packets(
     source: InputContainer,
     streams: tuple[CopiedStream, ...],
     name: str,
+    begin: Fraction | None = None,
     end: Fraction | None = None,
+    lost: list[str] | None = None,
 ) -> dict[int, Sample]:
-    """The first packet of each stream that has one before ``end`` (seconds), by stream index."""
+    """The first packet of each stream that has one between two times, by stream index."""
     found: dict[int, Sample] = {}
-    for packet in packets_of(source, streams, name):
-        if begins_before(packet, end):
+    for packet in packets_of(source, streams, name, lost):
+        if is_between(packet, begin, end):
             sample = Sample(bytes(packet), packet.pts, packet.dts, packet.time_base)
             found.setdefault(packet.stream.index, sample)
         if len(found) == len(streams):
@@ -157,10 +180,29 @@ def first_packets(
     return found
 
 
-def begins_before(packet: CopiedPacket, end: Fraction | None) -> bool:
-    """Whether the packet begins before ``end`` (seconds; None: never), or does not say when."""
+def is_between(packet: CopiedPacket, begin: Fraction | None, end: Fraction | None) -> bool:
+    """Whether a packet is heard or shown between two times (seconds; None: no bound).
+
+    One that does not say when it begins is, unless there is a ``begin``.
+    """
     start = packet_start(packet)
-    return end is None or start is None or start < end
+    if start is None:
+        return begin is None
+    if end is not None and start >= end:
+        return False
+    if begin is None or start >= begin:
+        return True
+    return start + (packet.duration or 0) * packet.time_base > begin
+
+
+def move_packet(packet: CopiedPacket, earlier: Fraction) -> None:
+    """Let a packet begin so many seconds earlier, a subtitle not before 0."""
+    ticks = round(earlier / packet.time_base)
+    packet.pts = None if packet.pts is None else packet.pts - ticks
+    packet.dts = None if packet.dts is None else packet.dts - ticks
+    if isinstance(packet.stream, SubtitleStream) and packet.pts is not None and packet.pts < 0:
+        packet.duration = max((packet.duration or 0) + packet.pts, 1)
+        packet.pts = packet.dts = 0
 
 
 def can_carry(container: str, stream: CopiedStream, sample: Sample) -> bool:

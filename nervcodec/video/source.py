@@ -10,11 +10,13 @@ import itertools
 import os
 import stat
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -36,6 +38,29 @@ _RATE_PACKETS = 96
 
 _MAX_REORDER = 16
 """Frames that may be decoded before earlier ones (H.264 and HEVC allow no more)."""
+
+_HINT = "--allow-damaged keeps what can be decoded"
+
+
+@dataclass
+class Damage:
+    """What was passed over in a file of which all is to be had that decodes.
+
+    ``skipped`` packets could not be decoded; ``ended`` says why the file could not be read to
+    its end, and is empty where it could.
+    """
+
+    skipped: int = 0
+    ended: str = ""
+
+    def warnings(self, frames: int) -> list[str]:
+        """Lines for a person about what was lost beside the ``frames`` that came."""
+        lines = [self.ended] if self.ended else []
+        if self.skipped:
+            lines.append(
+                f"{self.skipped} damaged packets could not be decoded; {frames} frames came"
+            )
+        return lines
 
 
 def open_input(path: str | os.PathLike[str]) -> InputContainer:
@@ -76,13 +101,19 @@ def _why_not_opened(path: str | os.PathLike[str]) -> str:
     return "is not a video in a known format, or is damaged at its very start"
 
 
-def decode_frames(path: str | os.PathLike[str], index: int) -> Iterator[VideoFrame]:
+def decode_frames(
+    path: str | os.PathLike[str], index: int, damage: Damage | None = None
+) -> Iterator[VideoFrame]:
     """The frames of stream ``index`` in presentation order, as they are decoded.
 
     A recording that starts in mid-stream may begin with packets that cannot be decoded: they
     are skipped up to the first key frame. Raises InputVideoError, saying after how many frames,
-    for any other damage and for a file that ends before its index does.
+    for any other damage and for a file that ends before its index does; with ``damage`` that is
+    noted there, and is an error only where the system cannot read or no frame comes at all.
     """
+    if damage is not None:
+        yield from _decode(path, index, threaded=False, damage=damage)
+        return
     given = 0
     try:
         for frame in _decode(path, index, threaded=True):
@@ -97,7 +128,7 @@ def decode_frames(path: str | os.PathLike[str], index: int) -> Iterator[VideoFra
 
 
 def _decode(
-    path: str | os.PathLike[str], index: int, *, threaded: bool
+    path: str | os.PathLike[str], index: int, *, threaded: bool, damage: Damage | None = None
 ) -> Generator[VideoFrame, None, None]:
     name = file_name(path)
     frames = packets = 0
@@ -105,19 +136,21 @@ def _decode(
     with open_input(path) as container:
         stream = video_stream(container, index)
         stream.thread_type = "AUTO" if threaded else "SLICE"
-        demuxer = container.demux(stream)
-        while True:
-            try:
-                packet = next(demuxer, None)
-                if packet is None:
-                    break
-                packets += packet.size > 0
+        if damage is not None:
+            # Which frames threads lose around damage is a matter of chance.
+            stream.codec_context.thread_count = 1
+        for packet in itertools.chain(_packets(container, stream, name, damage), [None]):
+            if packet is not None:
+                packets += 1
                 key_seen = key_seen or packet.is_keyframe
-                decoded = packet.decode()
+            try:
+                decoded = stream.decode(packet)  # None: what the decoder holds back
             except AV_ERRORS as exc:
-                if threaded or key_seen or is_system_error(exc):
+                if is_system_error(exc) or (damage is None and (threaded or key_seen)):
                     message = f"{name}: cannot be decoded after {frames} frames: {cause(exc)}"
-                    raise InputVideoError(message) from exc
+                    raise InputVideoError(message + _hint(exc)) from exc
+                if damage is not None and key_seen:
+                    damage.skipped += 1
                 continue
             for frame in decoded:
                 frames += 1
@@ -125,13 +158,38 @@ def _decode(
         if packets and not frames:
             raise InputVideoError(f"{name}: no frame can be decoded")
         if "mov" in container.format.name and packets < len(stream.index_entries):
-            raise InputVideoError(
-                f"{name}: the file is cut short: it ends after {frames} frames, "
+            ended = (
+                f"the file is cut short: it ends after {frames} frames, "
                 f"its index lists {len(stream.index_entries)}"
             )
+            if damage is None:
+                raise InputVideoError(f"{name}: {ended} ({_HINT})")
+            damage.ended = ended
 
 
-def choose_stream(path: str | os.PathLike[str]) -> tuple[int, VideoFrame]:
+def _packets(
+    container: InputContainer, stream: VideoStream, name: str, damage: Damage | None
+) -> Iterator[Packet[VideoStream]]:
+    """The packets of a stream that hold data, in file order."""
+    try:
+        for packet in container.demux(stream):
+            if packet.size:
+                yield packet
+    except AV_ERRORS as exc:
+        ended = f"the file cannot be read to its end: {cause(exc)}"
+        if damage is None or is_system_error(exc):
+            raise InputVideoError(f"{name}: {ended}{_hint(exc)}") from exc
+        damage.ended = ended
+
+
+def _hint(exc: BaseException) -> str:
+    """The option that helps where the data is damaged, rather than the device."""
+    return "" if is_system_error(exc) else f" ({_HINT})"
+
+
+def choose_stream(
+    path: str | os.PathLike[str], *, allow_damaged: bool = False
+) -> tuple[int, VideoFrame]:
     """Index and first frame of the first video stream that is no cover and yields a frame.
 
     The order in the file decides, not the size of the picture: empty tracks are passed over,
@@ -145,7 +203,7 @@ def choose_stream(path: str | os.PathLike[str]) -> tuple[int, VideoFrame]:
     reasons = []
     for index in candidates:
         try:
-            frame = _first_frame(path, index, name)
+            frame = _first_frame(path, index, name, Damage() if allow_damaged else None)
         except InputVideoError as exc:
             reasons.append(exc)
             continue
@@ -164,7 +222,9 @@ def _why_no_video(container: InputContainer) -> str:
     return "holds no video stream"
 
 
-def _first_frame(path: str | os.PathLike[str], index: int, name: str) -> VideoFrame | None:
+def _first_frame(
+    path: str | os.PathLike[str], index: int, name: str, damage: Damage | None
+) -> VideoFrame | None:
     """The first frame of a stream, None if the track is empty; InputVideoError if undecodable."""
     with open_input(path) as container:
         context = video_stream(container, index).codec_context
@@ -172,12 +232,15 @@ def _first_frame(path: str | os.PathLike[str], index: int, name: str) -> VideoFr
             raise InputVideoError(f"{name}: its video codec is not supported")
         codec = context.codec.canonical_name
     try:
-        return next(decode_frames(path, index), None)
+        return next(decode_frames(path, index, damage), None)
     except InputVideoError as exc:
+        if is_system_error(exc.__cause__):
+            raise
         if _is_encrypted(path, index):
             raise InputVideoError(f"{name}: the video is encrypted (DRM)") from exc
         raise InputVideoError(
             f"{name}: no frame of its {codec} video can be decoded, it is damaged"
+            + (f" ({_HINT})" if damage is None else "")
         ) from exc
 
 
