@@ -39,6 +39,7 @@ from nervcodec.errors import BitstreamError, UnsupportedError
     help="Quality of h264 and hevc, lower is better.",
 )
 @click.option("-an", "no_audio", is_flag=True, help="Leave the audio out.")
+@click.option("-sn", "no_subtitles", is_flag=True, help="Leave the subtitles out.")
 @click.option(
     "--start",
     type=position,
@@ -59,6 +60,7 @@ def decode_command(
     codec: str | None,
     crf: int,
     no_audio: bool,
+    no_subtitles: bool,
     start: int | timedelta,
     frames: int | None,
     salvage: bool,
@@ -72,7 +74,8 @@ def decode_command(
     """Render the .hfsv file IN to the video OUT (.mp4, .mov or .mkv).
 
     The network's frames are the reference; an MP4 holds a rendition of them in H.264 or HEVC,
-    FFV1 in .mkv holds them exactly. Timestamps and audio are those of the source.
+    FFV1 in .mkv holds them exactly. Timestamps, audio and subtitles
+    are those of the source.
 
     With --start or --frames only a part is rendered and evaluated, its sound with it; the part
     begins at time 0. At a time --start is the frame that is shown then.
@@ -96,6 +99,7 @@ def decode_command(
         codec=codec,
         crf=crf,
         audio=not no_audio,
+        subtitles=not no_subtitles,
         device=device,
         threads=threads,
         overwrite=overwrite,
