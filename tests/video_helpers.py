@@ -23,6 +23,7 @@ KR_KB = {
     7: (0.212, 0.087),
     9: (0.2627, 0.0593),
 }
+MS = Fraction(1, 1000)
 
 
 def clip(name: str) -> Path:
@@ -76,7 +77,9 @@ def flat_frame(pixel_format: str, codes: tuple[int, int, int], size: int = 32) -
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """What :func:`make_clip` writes."""
+    """What :func:`make_clip` writes: ``chapters`` are (start, end, title) in milliseconds, and
+    there is an audio stream for each of ``audio_languages`` where ``audio`` names a codec.
+    """
 
     width: int = 64
     height: int = 48
@@ -87,15 +90,20 @@ class ClipSpec:
     time_base: Fraction = Fraction(1, 25)
     pts: tuple[int, ...] | None = None
     colour: tuple[int, int, int, int] = (2, 2, 2, 0)
+    pixel_shape: Fraction | None = None
+    rotation: int = 0
     audio: str | None = None
     audio_rate: int = 48000
     audio_seconds: Fraction = Fraction(1, 2)
+    audio_languages: tuple[str, ...] = ("und",)
+    chapters: tuple[tuple[int, int, str], ...] = ()
+    tags: tuple[tuple[str, str], ...] = ()
     options: tuple[tuple[str, str], ...] = ()
     muxer: tuple[tuple[str, str], ...] = ()
 
 
 def make_clip(path: Path, spec: ClipSpec) -> Path:
-    """Write a clip with PyAV alone, optionally with a tone as its first audio stream."""
+    """Write a clip with PyAV alone, optionally with a tone."""
     with av.open(
         os.fspath(path), "w", format=spec.container, container_options=dict(spec.muxer)
     ) as output:
@@ -105,17 +113,29 @@ def make_clip(path: Path, spec: ClipSpec) -> Path:
         context.pix_fmt = spec.pixel_format
         context.color_primaries, context.color_trc = spec.colour[:2]
         context.colorspace, context.color_range = spec.colour[2:]
+        if spec.pixel_shape:
+            context.sample_aspect_ratio = spec.pixel_shape
         stream.time_base = context.time_base = spec.time_base
-        sound = None
-        if spec.audio:
-            sound = output.add_stream(spec.audio, rate=spec.audio_rate, layout="stereo")
+        if spec.rotation:
+            stream.set_display_rotation(spec.rotation)
+        output.metadata.update(dict(spec.tags))
+        output.set_chapters(
+            [
+                {"id": i, "start": a, "end": b, "time_base": MS, "metadata": {"title": title}}
+                for i, (a, b, title) in enumerate(spec.chapters, 1)
+            ]
+        )
+        sounds = []
+        for language in spec.audio_languages if spec.audio else ():
+            sounds.append(output.add_stream(spec.audio, rate=spec.audio_rate, layout="stereo"))
+            sounds[-1].metadata["language"] = language
         for index, pts in enumerate(spec.pts or range(spec.frames)):
             rgb = VideoFrame.from_ndarray(picture(spec.width, spec.height, index))
             frame = rgb.reformat(format=spec.pixel_format)
             frame.pts, frame.time_base = pts, spec.time_base
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
-        if sound is not None:
+        for sound in sounds:
             _add_tone(output, sound, spec)
     return path
 
@@ -152,7 +172,7 @@ def add_subtitles(path: Path, source: Path, container: str, *subtitles: Subtitle
         streams = []
         for spec in subtitles:
             stream = new.add_mux_stream(spec.codec)
-            stream.time_base, stream.disposition = Fraction(1, 1000), Disposition(spec.disposition)
+            stream.time_base, stream.disposition = MS, Disposition(spec.disposition)
             stream.metadata.update({"language": spec.language, "title": spec.title})
             streams.append(stream)
         for packet in old.demux():
@@ -163,7 +183,7 @@ def add_subtitles(path: Path, source: Path, container: str, *subtitles: Subtitle
             for start, duration, text in spec.texts:
                 packet = Packet(text)
                 packet.pts = packet.dts = start
-                packet.duration, packet.time_base = duration, Fraction(1, 1000)
+                packet.duration, packet.time_base = duration, MS
                 packet.stream = stream
                 new.mux(packet)
     return path
@@ -204,3 +224,27 @@ def audio_packets(path: Path) -> list[list[tuple[Fraction, bytes]]]:
                 start = packet.pts * packet.time_base
                 found[packet.stream.index].append((start, bytes(packet)))
         return list(found.values())
+
+
+def first_heard(path: Path) -> list[Fraction]:
+    """When the first sample of each audio stream is heard, without what its start discards."""
+    with av.open(os.fspath(path)) as container:
+        count = len(container.streams.audio)
+    found = []
+    for number in range(count):
+        with av.open(os.fspath(path)) as container:
+            frame = next(container.decode(audio=number))
+            found.append(frame.pts * frame.time_base)
+    return found
+
+
+def first_frame(path: Path) -> VideoFrame:
+    """The first frame of the first video stream."""
+    with av.open(os.fspath(path)) as container:
+        return next(container.decode(video=0))
+
+
+def first_shown(path: Path) -> Fraction:
+    """When the first frame is shown, in seconds."""
+    frame = first_frame(path)
+    return frame.pts * frame.time_base
