@@ -24,6 +24,7 @@ from video_helpers import (
     first_frame,
     first_heard,
     first_shown,
+    full_planes,
     manifest,
     subtitle_packets,
     yuv_to_rgb,
@@ -213,23 +214,11 @@ def test_what_is_lost_is_said(coded: Coded) -> None:
 # --- the whole picture, without a network ---------------------------------------------------
 
 
-def samples(frame: VideoFrame) -> list[np.ndarray]:
-    """The planes of a Y'CbCr or grey frame in 8-bit codes, float64, chroma as large as luma."""
-    planes = []
-    for plane, component in zip(frame.planes, frame.format.components, strict=True):
-        kind = np.uint8 if component.bits == 8 else np.uint16
-        lines = np.frombuffer(plane, kind).reshape(plane.height, -1)[:, : plane.width]
-        down, right = -(-frame.height // plane.height), -(-frame.width // plane.width)
-        large = lines.repeat(down, axis=0).repeat(right, axis=1)[: frame.height, : frame.width]
-        planes.append(large / 2 ** (component.bits - 8))
-    return planes
-
-
 def true_colours(frame: VideoFrame, matrix: int, full_range: bool, step: int) -> np.ndarray:
     """float64 RGB by the formulas of H.273, of each ``step``-th sample in both directions."""
     if frame.format.is_rgb or frame.format.has_palette:
         return frame.to_ndarray(format="rgb24")[::step, ::step].astype(float)
-    luma, *chroma = (plane[::step, ::step] for plane in samples(frame))
+    luma, *chroma = (plane[::step, ::step] for plane in full_planes(frame))
     blue, red = chroma[:2] if len(chroma) >= 2 else (np.full_like(luma, 128),) * 2
     return yuv_to_rgb(luma, blue, red, matrix, full_range)
 

@@ -65,6 +65,37 @@ def yuv_to_rgb(
     return np.clip(np.stack([red, green, blue], axis=-1) * 255, 0, 255)
 
 
+def rgb_to_yuv(rgb: np.ndarray, matrix: int, full_range: bool) -> tuple[np.ndarray, ...]:
+    """H.273 in float64: RGB (H, W, 3) of 0 .. 255 to 8-bit codes Y, Cb, Cr (H, W), not rounded."""
+    kr, kb = KR_KB[matrix]
+    red, green, blue = np.moveaxis(np.asarray(rgb, np.float64) / 255, -1, 0)
+    luma = kr * red + (1 - kr - kb) * green + kb * blue
+    chroma = (blue - luma) / (2 * (1 - kb)), (red - luma) / (2 * (1 - kr))
+    y_span, c_span = (255, 255) if full_range else (219, 224)
+    return (luma * y_span + (0 if full_range else 16), *(c * c_span + 128 for c in chroma))
+
+
+def planes_of(frame: VideoFrame) -> list[np.ndarray]:
+    """The planes of a Y'CbCr or grey frame: views of its codes, each (H, W)."""
+    planes = []
+    for plane, component in zip(frame.planes, frame.format.components, strict=True):
+        kind = np.uint8 if component.bits == 8 else np.uint16
+        lines = np.frombuffer(plane, kind).reshape(plane.height, -1)
+        planes.append(lines[:, : plane.width])
+    return planes
+
+
+def full_planes(frame: VideoFrame) -> list[np.ndarray]:
+    """The planes in 8-bit codes, float64, chroma repeated to be as large as luma."""
+    planes = []
+    for lines, component in zip(planes_of(frame), frame.format.components, strict=True):
+        height, width = lines.shape
+        down, right = -(-frame.height // height), -(-frame.width // width)
+        large = lines.repeat(down, axis=0).repeat(right, axis=1)[: frame.height, : frame.width]
+        planes.append(large / 2 ** (component.bits - 8))
+    return planes
+
+
 def flat_frame(pixel_format: str, codes: tuple[int, int, int], size: int = 32) -> VideoFrame:
     """A frame of one colour; ``codes`` are 8-bit Y, Cb, Cr, shifted up for deeper formats."""
     frame = VideoFrame(size, size, pixel_format)
