@@ -57,7 +57,8 @@ def test_4_4_4_is_the_formula_in_both_directions(matrix: int, full_range: bool, 
     back = rgb_to_frame(rgb, frame.format.name, color)
     wanted = rgb_to_yuv(rgb / most(bits) * 255, matrix, full_range)
     for new, formula, old in zip(planes_of(back), wanted, planes_of(frame), strict=True):
-        assert np.abs(new - formula * 2 ** (bits - 8)).max() <= 1
+        rounding = np.abs(new - formula * 2 ** (bits - 8)).max()
+        assert rounding < (0.51 if full_range else 1)  # swscale's fixed point is coarser
         difference = np.abs(new.astype(int) - old)
         assert difference.max() <= 2
         assert difference.mean() <= 0.5
@@ -92,7 +93,7 @@ def test_grey_comes_back_with_neutral_chroma(matrix: int, full_range: bool, bits
     (old,) = planes_of(frame)
     rgb = frame_to_rgb(frame, color)
     luma, *chroma = planes_of(rgb_to_frame(rgb, f"yuv444p{SUFFIX[bits]}", color))
-    assert np.abs(luma.astype(int) - old).max() <= 1
+    assert np.array_equal(luma, old)
     assert all((plane == 128 << (bits - 8)).all() for plane in chroma)
 
 

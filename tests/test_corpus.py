@@ -7,7 +7,7 @@ that each is read in its true colours is checked apart.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
@@ -32,11 +32,11 @@ from video_helpers import (
 
 import nervcodec
 from nervcodec.cli import main as cli_main
-from nervcodec.config import EncodeConfig, ModelConfig, TrainConfig
 from nervcodec.errors import InputVideoError
 from nervcodec.video.info import VideoInfo
 from nervcodec.video.reader import VideoReader, probe
 from nervcodec.video.writer import OutputFormat, VideoWriter
+from tests.synthetic import SMALLEST
 
 CROP = (32, 24)
 WRITTEN_BITS = 8
@@ -70,13 +70,7 @@ def coded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     row: Row = request.param
     folder = tmp_path_factory.mktemp("corpus")
     source = row.source(folder)
-    model = ModelConfig(params=5000, hfscm=False, msfrp=False, embedding_values=1)
-    config = EncodeConfig(
-        train=TrainConfig(epochs=1, batch=16, hfs_weight=0),
-        model=model,
-        crop=None if row.whole else CROP,
-        frames=row.coded,
-    )
+    config = replace(SMALLEST, crop=None if row.whole else CROP, frames=row.coded)
     report = nervcodec.encode(source, folder / "out.hfsv", config)
     videos = {suffix: folder / f"out{suffix}" for suffix in (".mp4", ".mkv")}
     warnings = {
