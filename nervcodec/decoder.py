@@ -47,7 +47,7 @@ class DecodeConfig:
         crf, preset: of x264 and x265.
         bit_depth: bits a sample that are written; None for those of the frames, but in H.264 and
             HEVC at most 10.
-        audio: carry the file's audio over.
+        audio, subtitles: carry the file's streams of these kinds over.
         start: the first frame, by its number (from the end where negative) or by the time since
             the clip begins at which it is shown.
         frames: how many to render; None, or more than there are, for all from ``start`` on.
@@ -61,6 +61,7 @@ class DecodeConfig:
     preset: str = "medium"
     bit_depth: int | None = None
     audio: bool = True
+    subtitles: bool = True
     device: str = "auto"
     threads: int | None = None
     overwrite: bool = False
@@ -150,9 +151,11 @@ def _writer(
         rotation=file.header.rotation,
         color=color_info(file.header),
         frame_rate=_frame_rate(file.header),
-        passthrough=_audio(file, wanted) if config.audio else None,
+        passthrough=_passthrough(file, wanted) if config.audio or config.subtitles else None,
         metadata=tags_from_meta(file.reader.meta),
         threads=config.threads,
+        audio=config.audio,
+        subtitles=config.subtitles,
         chapters=_chapters(file, wanted),
         bit_depth=file.bit_depth,
         hdr=HdrInfo.from_meta(file.reader.meta),
@@ -180,8 +183,8 @@ def _seconds(file: HfsvFile, wanted: range) -> tuple[Fraction, Fraction | None]:
     return file.pts[wanted.start] * tick, end
 
 
-def _audio(file: HfsvFile, wanted: range) -> tuple[bytes, str] | None:
-    """Bytes and container of the file's audio, of a part of the clip that which belongs to it."""
+def _passthrough(file: HfsvFile, wanted: range) -> tuple[bytes, str] | None:
+    """Bytes and container of the sound and subtitles that belong to the part of the clip."""
     audio = file.reader.audio()
     if audio is None or len(wanted) == len(file):
         return None if audio is None else (audio.data, audio.container)

@@ -9,6 +9,14 @@ from pathlib import Path
 import av
 import numpy as np
 
+from nervcodec.config import EncodeConfig, ModelConfig, TrainConfig
+
+SMALLEST = EncodeConfig(
+    train=TrainConfig(epochs=1, batch=16, hfs_weight=0),
+    model=ModelConfig(params=5000, hfscm=False, msfrp=False, embedding_values=1),
+)
+"""For tests that look at all but the pictures."""
+
 
 def moving_pattern(width: int, height: int, count: int) -> np.ndarray:
     """Smooth moving colours, uint8 (count, height, width, 3)."""

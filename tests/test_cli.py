@@ -10,7 +10,9 @@ import sys
 import time
 from pathlib import Path
 
+import av
 import pytest
+from video_helpers import Subtitles, add_subtitles
 
 from nervcodec.cli import main as cli_main
 from tests.synthetic import moving_pattern, write_clip
@@ -33,6 +35,17 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "later.hfsv").write_bytes(_with_major(coded, 9))
     (folder / "empty.hfsv").touch()
     return folder
+
+
+@pytest.fixture(scope="module")
+def with_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A .hfsv that carries sound and a subtitle."""
+    folder = tmp_path_factory.mktemp("text")
+    source = write_clip(folder / "sound.mp4", moving_pattern(32, 32, 10), audio=True)
+    text = Subtitles("subrip", ((40, 200, b"Hello"),))
+    add_subtitles(folder / "in.mkv", source, "matroska", text)
+    assert run("encode", folder / "in.mkv", folder / "out.hfsv", *TINY) == 0
+    return folder / "out.hfsv"
 
 
 def _with_major(coded: bytes, major: int) -> bytes:
@@ -282,6 +295,19 @@ def test_what_is_not_kept_is_told_before_the_training(clips, tmp_path, capfd):
     warned = [n for n, line in enumerate(lines) if "warning" in line and "10-bit" in line]
     assert len(warned) == 1
     assert warned[0] < min(n for n, line in enumerate(lines) if line.startswith("epoch"))
+
+
+@pytest.mark.parametrize(
+    ("options", "audio", "subtitles"),
+    [([], 1, 1), (["-an"], 0, 1), (["-sn"], 1, 0), (["-an", "-sn"], 0, 0)],
+)
+@pytest.mark.parametrize("part", [[], ["--frames", "5"]])
+def test_decode_leaves_out_what_is_not_wanted(with_text, tmp_path, part, options, audio, subtitles):
+    output = tmp_path / "out.mkv"
+    assert run("decode", with_text, output, *part, *options) == 0
+    with av.open(str(output)) as container:
+        assert len(container.streams.audio) == audio
+        assert len(container.streams.subtitles) == subtitles
 
 
 def test_quiet_says_nothing(files, tmp_path, capfd):

@@ -13,7 +13,17 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
-from video_helpers import ClipSpec, audio_packets, clip, make_clip, picture, times
+from corpus import CORPUS
+from video_helpers import (
+    ClipSpec,
+    audio_packets,
+    clip,
+    first_heard,
+    first_shown,
+    make_clip,
+    picture,
+    times,
+)
 
 from nervcodec.errors import BitstreamError, HfsvError, InputVideoError
 from nervcodec.video.info import ColorInfo
@@ -100,32 +110,13 @@ def test_matroska_carries_every_packet_to_a_millisecond(tmp_path: Path, name: st
     assert abs(times(tmp_path / "a.mkv")[0] - 1) <= HALF_MILLISECOND
 
 
-WITH_SOUND = (
-    *("alpha_prores4444_1frame.mov", "avi_mpeg4_mp3_bframes.avi", "chapters3_aac.mp4"),
-    *("dolbyvision_hlg_rot_iphone.mov", "editlist_delay_1s.mp4", "editlist_trim_48to24_aac.mp4"),
-    *("empty_second_video_track.mp4", "fragmented_aac.mp4", "hdr10_mdcv_clli_av1.mp4"),
-    *("multi_2video_2aac_2movtext.mp4", "no_duration_vp9_opus.webm", "opus_h264.mkv"),
-    *("pgs_ac3_fps600.mkv", "rot_and_mirror_matrix.mp4", "srt_ac3.mkv", "vfr_rot180_aac.mp4"),
-    "vp9_alpha_vorbis.webm",
-)
-
-
-def first_heard(path: Path) -> list[Fraction]:
-    """When the first sample of each audio stream is heard, without what its start discards."""
-    with av.open(os.fspath(path)) as container:
-        count = len(container.streams.audio)
-    found = []
-    for number in range(count):
-        with av.open(os.fspath(path)) as container:
-            frame = next(container.decode(audio=number))
-            found.append(frame.pts * frame.time_base)
-    return found
+WITH_SOUND = [row.file for row in CORPUS if row.sounds]
 
 
 def at_true_times(source: Path, path: Path, fmt: OutputFormat) -> Fraction:
     """Write a clip's sound with two frames at the times of its own; how much later they are."""
     info, passthrough = probe(source), carried(source)
-    first = round(times_of_video(source) / info.time_base)
+    first = round(first_shown(source) / info.time_base)
     with VideoWriter(
         path,
         fmt,
@@ -143,16 +134,9 @@ def at_true_times(source: Path, path: Path, fmt: OutputFormat) -> Fraction:
     return times(path)[0] - first * info.time_base
 
 
-def times_of_video(path: Path) -> Fraction:
-    """When the first frame is shown, in seconds."""
-    with av.open(os.fspath(path)) as container:
-        frame = next(container.decode(video=0))
-        return frame.pts * frame.time_base
-
-
 @pytest.mark.parametrize("name", WITH_SOUND)
 def test_sound_and_picture_stay_in_step(tmp_path: Path, name: str) -> None:
-    source, carried_by = clip(f"odd/{name}"), 0
+    source, carried_by = clip(name), 0
     for fmt, exact in ((MP4, True), (MOV, True), (MKV, False)):
         path = tmp_path / fmt.container
         moved = at_true_times(source, path, fmt)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +17,6 @@ from video_helpers import (
     decoded,
     flat_frame,
     make_clip,
-    manifest,
     picture,
     times,
     yuv_to_rgb,
@@ -277,33 +275,6 @@ def test_max_frames_reads_no_further() -> None:
 # --- files that are unfit -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("name", "frames", "message"),
-    [
-        ("audio_only_opus.mp4", 0, "holds audio only"),
-        ("corrupt_28of50.mp4", 28, "cannot be decoded after 28 frames"),
-        ("corrupt_no_frame.webm", 0, "no frame of its vp9 video can be decoded"),
-        ("encrypted_cenc.mp4", 0, "encrypted"),
-        ("synth_truncated_no_moov.mp4", 0, "cut short"),
-        ("synth_empty.mp4", 0, "is empty"),
-        ("size_change_midstream_4frames.mp4", 2, "changes from 256x128 to 128x128 at frame 2"),
-    ],
-)
-def test_unfit_files_of_the_corpus(name: str, frames: int, message: str) -> None:
-    path, count = clip(f"odd/{name}"), 0
-
-    def read() -> None:
-        nonlocal count
-        for _ in VideoReader(path):
-            count += 1
-
-    with pytest.raises(InputVideoError, match=message) as caught:
-        read()
-    assert count == frames
-    assert str(caught.value).startswith(f"{name}: ")
-    assert "\n" not in str(caught.value)
-
-
 def test_missing_folder_empty_and_text(tmp_path: Path) -> None:
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("just words\n" * 100)
@@ -424,48 +395,6 @@ def test_stream_without_any_key_frame(tmp_path: Path) -> None:
                 output.mux(packet)
     with pytest.raises(InputVideoError, match=r"a\.mkv: no frame of its h264 video"):
         probe(path)
-
-
-# --- what the corpus holds ------------------------------------------------------------------
-
-BIG = 60_000_000  # pixels of a whole clip that is too slow for this test
-
-
-def test_every_clip_of_the_corpus_is_read_as_its_manifest_says() -> None:
-    for row in manifest():
-        if not row["frames"].isdigit() or "dec:" in row["decode_note"]:
-            continue
-        if "size_change" in row["file"] or "multi_2video" in row["file"]:
-            continue
-        width, height = (int(n) for n in row["WxH"].split("x"))
-        with VideoReader(clip(row["file"])) as reader:
-            info = reader.info
-            assert (info.width, info.height) == (width, height), row["file"]
-            assert info.pix_fmt == row["pix_fmt"], row["file"]
-            assert info.rotation == int(row["rotation"]) % 360, row["file"]
-            assert info.has_audio == (row["audio"] != "-"), row["file"]
-            sar = Fraction(row["sar"]) if row["sar"] != "None" else Fraction(1)
-            assert info.sample_aspect_ratio == sar, row["file"]
-            if width * height * int(row["frames"]) > BIG:
-                continue
-            pts = [frame.pts for frame in reader]
-            assert len(pts) == int(row["frames"]), row["file"]
-            assert all(a < b for a, b in itertools.pairwise(pts)), row["file"]
-
-
-@pytest.mark.parametrize(
-    ("name", "warning"),
-    [
-        ("alpha_prores4444_1frame.mov", "alpha"),
-        ("vp9_alpha_vorbis.webm", "alpha"),
-        ("transparent_1frame.gif", "alpha"),
-        ("interlaced_640x360_h264.mp4", "interlaced"),
-        ("dolbyvision_hlg_rot_iphone.mov", "Dolby Vision"),
-        ("multi_2video_2aac_2movtext.mp4", "not kept: video stream 3 (h264)"),
-    ],
-)
-def test_what_is_lost_is_said(name: str, warning: str) -> None:
-    assert any(warning in line for line in probe(clip(f"odd/{name}")).warnings)
 
 
 def test_ordinary_clip_has_no_warning() -> None:

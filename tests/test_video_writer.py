@@ -99,14 +99,34 @@ def test_times_are_checked_with_b_frames(tmp_path: Path) -> None:
     assert any(frame.pict_type == 3 for frame in decoded(path)), "no B frame: the test is void"
 
 
-@pytest.mark.parametrize("count", [1, 3, 5, 8])
-def test_last_frame_is_shown_as_long_as_asked(tmp_path: Path, count: int) -> None:
-    path = tmp_path / "a.mp4"
-    with writer(path) as output:
-        for index in range(count):
-            duration = 30 if index == count - 1 else 1
-            output.write(picture(64, 64, index), index, duration)
-    assert probe(path).duration == Fraction(count - 1 + 30, 25)
+STEPS = {
+    "even": (3003,) * 29,
+    "uneven": (29281, 40, 3000, 7, 12000) * 6,
+    "first long": (29281, *(3000,) * 28),
+}
+
+
+@pytest.mark.parametrize("last", [1, 3003, 90000])
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 30])
+@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize("container", ["mp4", "mov"])
+@pytest.mark.parametrize(
+    ("codec", "preset"), [("h264", "medium"), ("h264", "ultrafast"), ("hevc", "medium")]
+)
+def test_video_ends_with_its_last_frame(
+    tmp_path: Path, codec: str, preset: str, container: str, steps: str, count: int, last: int
+) -> None:
+    path, tick = tmp_path / "a", Fraction(1, 90000)
+    durations = [*STEPS[steps][: count - 1], last]
+    fmt = OutputFormat(container, codec, 30, preset)
+    with writer(path, fmt, time_base=tick) as output:
+        for index, duration in enumerate(durations):
+            output.write(picture(64, 64, index), sum(durations[:index]), duration)
+    with av.open(os.fspath(path)) as file:
+        stream = file.streams.video[0]
+        assert (stream.start_time, stream.duration) == (0, sum(durations))
+        assert abs(Fraction(file.duration, 10**6) - sum(durations) * tick) <= Fraction(1, 10**6)
+    assert times(path) == [sum(durations[:index]) * tick for index in range(count)]
 
 
 def test_time_before_zero_moves_picture_and_sound_together(tmp_path: Path) -> None:

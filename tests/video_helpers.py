@@ -23,6 +23,7 @@ KR_KB = {
     7: (0.212, 0.087),
     9: (0.2627, 0.0593),
 }
+MS = Fraction(1, 1000)
 
 
 def clip(name: str) -> Path:
@@ -64,6 +65,37 @@ def yuv_to_rgb(
     return np.clip(np.stack([red, green, blue], axis=-1) * 255, 0, 255)
 
 
+def rgb_to_yuv(rgb: np.ndarray, matrix: int, full_range: bool) -> tuple[np.ndarray, ...]:
+    """H.273 in float64: RGB (H, W, 3) of 0 .. 255 to 8-bit codes Y, Cb, Cr (H, W), not rounded."""
+    kr, kb = KR_KB[matrix]
+    red, green, blue = np.moveaxis(np.asarray(rgb, np.float64) / 255, -1, 0)
+    luma = kr * red + (1 - kr - kb) * green + kb * blue
+    chroma = (blue - luma) / (2 * (1 - kb)), (red - luma) / (2 * (1 - kr))
+    y_span, c_span = (255, 255) if full_range else (219, 224)
+    return (luma * y_span + (0 if full_range else 16), *(c * c_span + 128 for c in chroma))
+
+
+def planes_of(frame: VideoFrame) -> list[np.ndarray]:
+    """The planes of a Y'CbCr or grey frame: views of its codes, each (H, W)."""
+    planes = []
+    for plane, component in zip(frame.planes, frame.format.components, strict=True):
+        kind = np.uint8 if component.bits == 8 else np.uint16
+        lines = np.frombuffer(plane, kind).reshape(plane.height, -1)
+        planes.append(lines[:, : plane.width])
+    return planes
+
+
+def full_planes(frame: VideoFrame) -> list[np.ndarray]:
+    """The planes in 8-bit codes, float64, chroma repeated to be as large as luma."""
+    planes = []
+    for lines, component in zip(planes_of(frame), frame.format.components, strict=True):
+        height, width = lines.shape
+        down, right = -(-frame.height // height), -(-frame.width // width)
+        large = lines.repeat(down, axis=0).repeat(right, axis=1)[: frame.height, : frame.width]
+        planes.append(large / 2 ** (component.bits - 8))
+    return planes
+
+
 def flat_frame(pixel_format: str, codes: tuple[int, int, int], size: int = 32) -> VideoFrame:
     """A frame of one colour; ``codes`` are 8-bit Y, Cb, Cr, shifted up for deeper formats."""
     frame = VideoFrame(size, size, pixel_format)
@@ -76,7 +108,9 @@ def flat_frame(pixel_format: str, codes: tuple[int, int, int], size: int = 32) -
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """What :func:`make_clip` writes."""
+    """What :func:`make_clip` writes: ``chapters`` are (start, end, title) in milliseconds, and
+    there is an audio stream for each of ``audio_languages`` where ``audio`` names a codec.
+    """
 
     width: int = 64
     height: int = 48
@@ -87,15 +121,20 @@ class ClipSpec:
     time_base: Fraction = Fraction(1, 25)
     pts: tuple[int, ...] | None = None
     colour: tuple[int, int, int, int] = (2, 2, 2, 0)
+    pixel_shape: Fraction | None = None
+    rotation: int = 0
     audio: str | None = None
     audio_rate: int = 48000
     audio_seconds: Fraction = Fraction(1, 2)
+    audio_languages: tuple[str, ...] = ("und",)
+    chapters: tuple[tuple[int, int, str], ...] = ()
+    tags: tuple[tuple[str, str], ...] = ()
     options: tuple[tuple[str, str], ...] = ()
     muxer: tuple[tuple[str, str], ...] = ()
 
 
 def make_clip(path: Path, spec: ClipSpec) -> Path:
-    """Write a clip with PyAV alone, optionally with a tone as its first audio stream."""
+    """Write a clip with PyAV alone, optionally with a tone."""
     with av.open(
         os.fspath(path), "w", format=spec.container, container_options=dict(spec.muxer)
     ) as output:
@@ -105,17 +144,29 @@ def make_clip(path: Path, spec: ClipSpec) -> Path:
         context.pix_fmt = spec.pixel_format
         context.color_primaries, context.color_trc = spec.colour[:2]
         context.colorspace, context.color_range = spec.colour[2:]
+        if spec.pixel_shape:
+            context.sample_aspect_ratio = spec.pixel_shape
         stream.time_base = context.time_base = spec.time_base
-        sound = None
-        if spec.audio:
-            sound = output.add_stream(spec.audio, rate=spec.audio_rate, layout="stereo")
+        if spec.rotation:
+            stream.set_display_rotation(spec.rotation)
+        output.metadata.update(dict(spec.tags))
+        output.set_chapters(
+            [
+                {"id": i, "start": a, "end": b, "time_base": MS, "metadata": {"title": title}}
+                for i, (a, b, title) in enumerate(spec.chapters, 1)
+            ]
+        )
+        sounds = []
+        for language in spec.audio_languages if spec.audio else ():
+            sounds.append(output.add_stream(spec.audio, rate=spec.audio_rate, layout="stereo"))
+            sounds[-1].metadata["language"] = language
         for index, pts in enumerate(spec.pts or range(spec.frames)):
             rgb = VideoFrame.from_ndarray(picture(spec.width, spec.height, index))
             frame = rgb.reformat(format=spec.pixel_format)
             frame.pts, frame.time_base = pts, spec.time_base
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
-        if sound is not None:
+        for sound in sounds:
             _add_tone(output, sound, spec)
     return path
 
@@ -152,7 +203,7 @@ def add_subtitles(path: Path, source: Path, container: str, *subtitles: Subtitle
         streams = []
         for spec in subtitles:
             stream = new.add_mux_stream(spec.codec)
-            stream.time_base, stream.disposition = Fraction(1, 1000), Disposition(spec.disposition)
+            stream.time_base, stream.disposition = MS, Disposition(spec.disposition)
             stream.metadata.update({"language": spec.language, "title": spec.title})
             streams.append(stream)
         for packet in old.demux():
@@ -163,7 +214,7 @@ def add_subtitles(path: Path, source: Path, container: str, *subtitles: Subtitle
             for start, duration, text in spec.texts:
                 packet = Packet(text)
                 packet.pts = packet.dts = start
-                packet.duration, packet.time_base = duration, Fraction(1, 1000)
+                packet.duration, packet.time_base = duration, MS
                 packet.stream = stream
                 new.mux(packet)
     return path
@@ -204,3 +255,27 @@ def audio_packets(path: Path) -> list[list[tuple[Fraction, bytes]]]:
                 start = packet.pts * packet.time_base
                 found[packet.stream.index].append((start, bytes(packet)))
         return list(found.values())
+
+
+def first_heard(path: Path) -> list[Fraction]:
+    """When the first sample of each audio stream is heard, without what its start discards."""
+    with av.open(os.fspath(path)) as container:
+        count = len(container.streams.audio)
+    found = []
+    for number in range(count):
+        with av.open(os.fspath(path)) as container:
+            frame = next(container.decode(audio=number))
+            found.append(frame.pts * frame.time_base)
+    return found
+
+
+def first_frame(path: Path) -> VideoFrame:
+    """The first frame of the first video stream."""
+    with av.open(os.fspath(path)) as container:
+        return next(container.decode(video=0))
+
+
+def first_shown(path: Path) -> Fraction:
+    """When the first frame is shown, in seconds."""
+    frame = first_frame(path)
+    return frame.pts * frame.time_base

@@ -45,6 +45,7 @@ from nervcodec.samples import BIT_DEPTHS
     help="Bits a sample to write. Default: the file's, in h264 and hevc at most 10.",
 )
 @click.option("-an", "no_audio", is_flag=True, help="Leave the audio out.")
+@click.option("-sn", "no_subtitles", is_flag=True, help="Leave the subtitles out.")
 @click.option(
     "--start",
     type=position,
@@ -66,6 +67,7 @@ def decode_command(
     crf: int,
     bit_depth: str | None,
     no_audio: bool,
+    no_subtitles: bool,
     start: int | timedelta,
     frames: int | None,
     salvage: bool,
@@ -79,7 +81,8 @@ def decode_command(
     """Render the .hfsv file IN to the video OUT (.mp4, .mov or .mkv).
 
     The network's frames are the reference; an MP4 holds a rendition of them in H.264 or HEVC,
-    FFV1 in .mkv holds them exactly. Timestamps and audio are those of the source.
+    FFV1 in .mkv holds them exactly. Timestamps, audio and subtitles
+    are those of the source.
 
     With --start or --frames only a part is rendered and evaluated, its sound with it; the part
     begins at time 0. At a time --start is the frame that is shown then.
@@ -104,6 +107,7 @@ def decode_command(
         crf=crf,
         bit_depth=int(bit_depth) if bit_depth else None,
         audio=not no_audio,
+        subtitles=not no_subtitles,
         device=device,
         threads=threads,
         overwrite=overwrite,

@@ -14,7 +14,7 @@ from av.container import InputContainer
 
 from nervcodec.errors import BitstreamError, InputVideoError
 from nervcodec.video.errors_av import AV_ERRORS, cause
-from nervcodec.video.passthrough import AudioCopy, _open_bytes
+from nervcodec.video.passthrough import AudioCopy, open_passthrough
 from nervcodec.video.remux import (
     CopiedPacket,
     PacketOrder,
@@ -46,7 +46,7 @@ def cut(data: bytes, container: str, begin: Fraction, end: Fraction | None) -> b
     """
     AudioCopy(data, container).close()  # which refuses what is malformed
     try:
-        with _open_bytes(data, container) as source:
+        with open_passthrough(data, container) as source:
             kept = {packet.stream.index for packet in _between(source, begin, end)}
         return _mux(data, container, kept, begin, end) if kept else None
     except InputVideoError as exc:
@@ -60,7 +60,7 @@ def _mux(
 ) -> bytes:
     """The cut into a new file of the ``kept`` streams; raises what PyAV raises."""
     buffer, order = io.BytesIO(), PacketOrder()
-    with _open_bytes(data, container) as source:
+    with open_passthrough(data, container) as source:
         streams = tuple(s for s in copied_streams(source) if s.index in kept)
         read_titles(streams)
         sound = (s for s in streams if isinstance(s, AudioStream))

@@ -210,7 +210,7 @@ class AudioCopy:
     ) -> None:
         if container not in CONTAINERS:
             raise BitstreamError(f"the {_SOURCE} is in an unknown container: {container!r}")
-        self._source = _open_bytes(data, container)
+        self._source = open_passthrough(data, container)
         streams = copied_streams(self._source)
         if len(streams) != len(self._source.streams) or not streams:
             raise BitstreamError("the passed-through streams are not all audio or subtitles")
@@ -219,7 +219,7 @@ class AudioCopy:
         if any(s.codec_context is None for s in streams):
             raise BitstreamError("a passed-through stream is of an unknown codec")
         read_titles(streams)
-        with _open_bytes(data, container) as trial:
+        with open_passthrough(data, container) as trial:
             try:
                 self._samples = first_packets(trial, copied_streams(trial), _SOURCE)
             except InputVideoError as exc:
@@ -289,8 +289,16 @@ class AudioCopy:
         self._source.close()
 
 
-def _open_bytes(data: bytes, container: str) -> InputContainer:
-    """Open passed-through bytes as ``container`` and nothing else, without access to files."""
+def open_passthrough(data: bytes, container: str) -> InputContainer:
+    """Open a passed-through file, which may be hostile, without access to other files.
+
+    Args:
+        data, container: of a :class:`Passthrough`; the bytes are tried as nothing else than
+            ``container``, one of :data:`CONTAINERS`.
+
+    The caller closes what it gets. Raises BitstreamError if the data is damaged, or an MP4 that
+    announces more samples than it can hold.
+    """
     if container == "mp4":
         _check_samples(data)
     try:

@@ -59,9 +59,8 @@ PRESETS = (
 
 _MIN_HEVC_SIDE = 64
 """x265 4.2 writes past its look-ahead arrays on smaller frames, which may end the process."""
-_UNTIMED_FRAMES = 2
-"""x265 4.2 gives clips of so many frames decoding times from memory that was never written."""
-
+_NEVER_REORDERED = 2
+"""Frames of a clip too short for B-frames. x265 4.2 gives its packets random decoding times."""
 _MIN_MOV_TIMESCALE = 10000
 """The MP4 muxer doubles a time base's denominator until it is at least this."""
 _MATROSKA_TICKS = 1000
@@ -204,7 +203,6 @@ class VideoWriter:
         self._shift: int | None = None
         self._last_pts: int | None = None
         self._first_dts: int | None = None
-        self._frames = 0
         self._first_ticks = self._end_ticks = 0
         self._audio = None
         if passthrough and (audio or subtitles):
@@ -389,10 +387,6 @@ class VideoWriter:
 
     def _encode(self, frame: VideoFrame | None) -> list[Packet[VideoStream]]:
         packets = self._stream.encode(frame)
-        self._frames += frame is not None
-        if self._fmt.codec == "hevc" and self._frames <= _UNTIMED_FRAMES:
-            for packet in packets:
-                packet.dts = packet.pts
         if self._first_dts is None and packets:
             self._first_dts = packets[0].dts
         return packets
@@ -447,24 +441,34 @@ class VideoWriter:
         except AV_ERRORS as exc:
             raise OutputError(f"{self._name}: cannot be written: {cause(exc)}") from exc
 
-    def _stretch_last(self, packets: list[Packet[VideoStream]]) -> None:
-        """Make the last packet as long as the whole asks for.
+    def _flush(self) -> list[Packet[VideoStream]]:
+        """What the encoder still holds, times set so that the video ends with its last frame.
 
-        MP4 keeps only steps between decoding times: where a B-frame comes last in that order,
-        the length of the frame that is shown last would be lost.
+        MP4 declares its length twice: as the steps between decoding times, of which the last
+        packet's is free, and as when the last frame ends. Readers take the shorter.
         """
-        if packets and self._first_dts is not None and packets[-1].dts is not None:
-            before = packets[-1].dts - self._first_dts
-            packets[-1].duration = max(1, self._end_ticks - self._first_ticks - before)
+        begun = self._first_dts is not None
+        packets = self._encode(None)
+        if not packets:
+            return packets
+        if not begun and len(packets) <= _NEVER_REORDERED:
+            for packet in packets:
+                packet.dts = packet.pts
+            self._first_dts = self._first_ticks
+        last = packets[-1]
+        assert self._first_dts is not None
+        assert last.pts is not None
+        assert last.dts is not None
+        last.dts = max(last.dts, last.pts - (self._first_ticks - self._first_dts))
+        last.duration = self._end_ticks - last.pts
+        return packets
 
     def close(self) -> None:
         """Write what is still held back and finish the file; OutputError if that fails."""
         if self._closed:
             return
         try:
-            packets = self._encode(None)
-            self._stretch_last(packets)
-            self._mux(packets)
+            self._mux(self._flush())
             if self._audio:
                 shift = (self._shift or 0) * self._given_time_base
                 self._audio.mux_until(None, shift)
