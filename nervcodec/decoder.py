@@ -1,6 +1,6 @@
-"""Rendering .hfsv files, or a part of them, to a video file.
+"""Rendering .hfsv files, or a part of them, to a video file, a pipe or pictures.
 
-:mod:`nervcodec.clip` serves the frames, :mod:`nervcodec.video.writer` writes videos,
+:mod:`nervcodec.clip` serves the frames, :mod:`nervcodec.targets` says where they go,
 :mod:`nervcodec.verification` checks files. Nothing of the encoder is imported.
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
@@ -20,10 +21,18 @@ from nervcodec.bitstream.syntax import StreamHeader
 from nervcodec.bitstream.tensors import Limits
 from nervcodec.clip import HfsvFile, Position
 from nervcodec.errors import BitstreamError, UsageError
-from nervcodec.files import atomic_output, check_output
+from nervcodec.targets import PNG, RAW, Output, Target, choose_target
 from nervcodec.video.cut import cut
 from nervcodec.video.info import Chapter, ColorInfo, chapters_from_meta, tags_from_meta
-from nervcodec.video.writer import OutputFormat, VideoWriter, output_format
+from nervcodec.video.passthrough import AudioCopy
+from nervcodec.video.uncompressed import (
+    FrameWriter,
+    PictureWriter,
+    RawWriter,
+    Y4mWriter,
+    constant_rate,
+)
+from nervcodec.video.writer import VideoWriter
 
 __all__ = ["DecodeConfig", "DecodeReport", "FrameCallback", "HfsvFile", "color_info", "decode"]
 
@@ -36,6 +45,8 @@ class DecodeConfig:
     """How :func:`decode` renders.
 
     Attributes:
+        format: ``mp4``, ``mov``, ``mkv``, ``y4m``, ``raw`` (packed R, G, B) or ``png`` (a folder
+            of pictures); None for the one of the output's suffix.
         codec: ``h264``, ``hevc`` or ``ffv1``; None for the output suffix's default.
         crf, preset: of x264 and x265.
         audio: carry the file's audio over.
@@ -47,6 +58,7 @@ class DecodeConfig:
         salvage: of a damaged file, render the segments that are whole.
     """
 
+    format: str | None = None
     codec: str | None = None
     crf: int = 12
     preset: str = "medium"
@@ -75,22 +87,28 @@ class DecodeReport:
 
 def decode(
     source: str | os.PathLike[str],
-    output: str | os.PathLike[str],
+    output: Output,
     config: DecodeConfig | None = None,
     progress: FrameCallback | None = None,
 ) -> DecodeReport:
     """Render ``source`` to a video file, with its timestamps and audio.
 
+    Where ``config.format`` or the output asks for it, frames alone are written: as y4m or raw
+    samples to a file or an open binary stream, each as it is made, or as PNG files to a folder.
+
     A part of it, by ``config.start`` and ``config.frames``, begins at time 0, sound and picture
     alike, and takes the evaluation of that part alone.
 
     Raises:
-        HfsvError: no output is left then.
+        HfsvError: no output is left then, but for what a stream has taken.
+        BrokenPipeError: if a stream's reader is gone.
     """
     config = config or DecodeConfig()
-    path, started = Path(output), time.perf_counter()
-    fmt = output_format(path, config.codec, crf=config.crf, preset=config.preset)
-    check_output(Path(source), path, config.overwrite)
+    started = time.perf_counter()
+    target = choose_target(
+        output, config.format, config.codec, crf=config.crf, preset=config.preset
+    )
+    target.check(Path(source), config.overwrite)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     with (
@@ -102,7 +120,7 @@ def decode(
             salvage=config.salvage,
             cache_bytes=0,
         ) as file,
-        atomic_output(path) as temporary,
+        target.open() as opened,
     ):
         wanted = _wanted(file, config)
         file.check_clip_limits(wanted)
@@ -110,7 +128,7 @@ def decode(
         if not rendered:
             raise BitstreamError(f"frames {wanted.start}..{wanted.stop - 1} are all lost")
         origin = 0 if len(wanted) == len(file) else file.pts[wanted.start]
-        writer = _writer(file, wanted, temporary, fmt, config)
+        writer = _writer(file, wanted, opened, target, config)
         frames = itertools.chain.from_iterable(map(file.frames, file.present(wanted)))
         with writer:
             times = _times(file, wanted)
@@ -119,16 +137,20 @@ def decode(
                 if progress is not None:
                     progress(done + 1, rendered)
         warnings = (*file.reader.warnings, *writer.warnings)
+    warnings += target.older_pictures(rendered)
     seconds = time.perf_counter() - started
     return DecodeReport(rendered, seconds, warnings, len(wanted) - rendered)
 
 
 def _writer(
-    file: HfsvFile, wanted: range, path: Path, fmt: OutputFormat, config: DecodeConfig
-) -> VideoWriter:
+    file: HfsvFile, wanted: range, opened: Path | BinaryIO, target: Target, config: DecodeConfig
+) -> FrameWriter:
+    if target.video is None:
+        return _plain_writer(file, wanted, opened, target.kind, config)
+    assert isinstance(opened, Path)
     return VideoWriter(
-        path,
-        fmt,
+        opened,
+        target.video,
         width=file.width,
         height=file.height,
         time_base=file.header.time_base,
@@ -141,6 +163,50 @@ def _writer(
         threads=config.threads,
         chapters=_chapters(file, wanted),
     )
+
+
+def _plain_writer(
+    file: HfsvFile, wanted: range, opened: Path | BinaryIO, kind: str, config: DecodeConfig
+) -> FrameWriter:
+    """A writer of frames alone, its warnings saying what is lost."""
+    writer: FrameWriter
+    rate, varies = constant_rate(list(_times(file, wanted)), file.header.time_base)
+    if isinstance(opened, Path):
+        writer = PictureWriter(opened)
+    elif kind == RAW:
+        writer = RawWriter(opened)
+    else:
+        writer = Y4mWriter(
+            opened,
+            width=file.width,
+            height=file.height,
+            frame_rate=rate,
+            sample_aspect_ratio=file.header.sample_aspect_ratio,
+            color=color_info(file.header),
+        )
+    if varies:
+        writer.warnings.append(
+            f"the frames' times vary, {kind} has one rate: {float(rate):.3f} a second on average"
+        )
+    lost = _lost(file, wanted, kind, config)
+    writer.warnings += [f"left out, {kind} has no place for it: {what}" for what in lost]
+    return writer
+
+
+def _lost(file: HfsvFile, wanted: range, kind: str, config: DecodeConfig) -> list[str]:
+    """What else than frames the clip has."""
+    header, lost = file.header, []
+    if kind in (RAW, PNG) and header.sample_aspect_ratio != 1:
+        lost.append(f"the shape of the pixels ({header.sample_aspect_ratio})")
+    if header.rotation:
+        lost.append(f"the rotation by {header.rotation} degrees")
+    if passthrough := _audio(file, wanted) if config.audio else None:
+        copy = AudioCopy(*passthrough)
+        copy.close()
+        lost += copy.descriptions
+    if chapters := _chapters(file, wanted):
+        lost.append(f"{len(chapters)} chapters")
+    return lost
 
 
 def _wanted(file: HfsvFile, config: DecodeConfig) -> range:

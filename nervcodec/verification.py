@@ -14,10 +14,12 @@ from nervcodec.bitstream.salvage import SalvageReader, SegmentRun, few
 from nervcodec.bitstream.stream import open_stream
 from nervcodec.bitstream.survey import Damage, Survey
 from nervcodec.bitstream.tensors import Limits
+from nervcodec.config import RawFormat
 from nervcodec.decoder import FrameCallback, HfsvFile
 from nervcodec.errors import BitstreamError, UsageError
 from nervcodec.inference import FramesDigest
 from nervcodec.metrics import FrameStatistics
+from nervcodec.video.inputs import Source, find_source
 from nervcodec.video.reader import VideoReader
 
 
@@ -80,6 +82,7 @@ def verify(
     path: str | os.PathLike[str],
     *,
     source: str | os.PathLike[str] | None = None,
+    raw: RawFormat | None = None,
     frames: bool = False,
     device: str = "auto",
     progress: FrameCallback | None = None,
@@ -90,6 +93,7 @@ def verify(
     Args:
         source: the video the file was made of; its frames are cropped and scaled as META says
             the encoder did.
+        raw: the layout of ``source`` if it is raw video.
         frames: evaluate every frame in float64 and compare with HASH.
         limits: what the file may ask for.
 
@@ -111,7 +115,8 @@ def verify(
             )
         statistics = None
         if source is not None:
-            statistics = _compare(file, source, progress)
+            layout = None if raw is None else raw.layout
+            statistics = _compare(file, find_source(source, raw=layout), progress)
         return VerifyReport(
             segments=len(file.reader.segments),
             frames=len(file),
@@ -144,9 +149,7 @@ def _named(segments: list[int]) -> str:
     return ("segment " if len(segments) == 1 else "segments ") + ", ".join(few(parts))
 
 
-def _compare(
-    file: HfsvFile, source: str | os.PathLike[str], progress: FrameCallback | None
-) -> FrameStatistics:
+def _compare(file: HfsvFile, source: Source, progress: FrameCallback | None) -> FrameStatistics:
     statistics = FrameStatistics()
     crop = _stored_crop(file)
     size = (file.width, file.height)

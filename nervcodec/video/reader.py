@@ -19,6 +19,7 @@ from nervcodec.errors import InputVideoError, UsageError
 from nervcodec.video.color import frame_to_rgb
 from nervcodec.video.errors_av import AV_ERRORS, cause, file_name
 from nervcodec.video.info import VideoInfo
+from nervcodec.video.inputs import find_source
 from nervcodec.video.probing import describe
 from nervcodec.video.resample import plan_geometry
 from nervcodec.video.source import decode_frames
@@ -61,12 +62,12 @@ class VideoReader:
         size: tuple[int, int] | None = None,
         max_frames: int | None = None,
     ) -> None:
-        self._path = path
+        self._path = find_source(path)
         self._name = file_name(path)
         if max_frames is not None and max_frames < 1:
             raise UsageError(f"at least one frame must be read, not {max_frames}")
         self._max_frames = max_frames
-        self._stream_index, self.info = describe(path)
+        self._stream_index, self.info = describe(self._path)
         self._geometry = plan_geometry(
             self.info.width, self.info.height, self.info.sample_aspect_ratio, crop, size
         )

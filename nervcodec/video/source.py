@@ -11,7 +11,6 @@ import os
 import stat
 from collections.abc import Generator, Iterator
 from fractions import Fraction
-from pathlib import Path
 
 import av
 from av.container import InputContainer
@@ -21,6 +20,7 @@ from av.video.stream import VideoStream
 
 from nervcodec.errors import InputVideoError
 from nervcodec.video.errors_av import AV_ERRORS, cause, file_name, is_system_error
+from nervcodec.video.inputs import Source, find_source
 
 INPUT_FORMATS = (
     *("mov", "matroska", "avi", "gif", "apng", "mpegts", "mpeg", "mpegvideo", "h264", "hevc"),
@@ -28,7 +28,8 @@ INPUT_FORMATS = (
     *("rm", "wtv", "gxf", "h263", "mjpeg"),
 )
 """FFmpeg demuxers that may be opened: containers of one file. Never playlists and manifests
-(concat, hls, dash, sdp), image sequences, devices, or formats that any text file fits."""
+(concat, hls, dash, sdp), image sequences, devices, or formats that any text file fits. A
+:class:`.inputs.Source` may name another demuxer, which is the only one that opens it then."""
 
 _COVER = Disposition.attached_pic | Disposition.timed_thumbnails
 _RATE_PACKETS = 96
@@ -39,33 +40,41 @@ _MAX_REORDER = 16
 
 
 def open_input(path: str | os.PathLike[str]) -> InputContainer:
-    """Open a video file; InputVideoError says in one line why it cannot be."""
-    name = file_name(path)
+    """Open a video file, of a folder the first picture.
+
+    InputVideoError says in one line why it cannot be.
+    """
+    source = find_source(path)
+    if source.pictures:
+        source = source.picture(0)
+    name = file_name(source)
     try:
-        status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            raise InputVideoError(f"{name}: is a folder, not a video file")
+        status = os.stat(source)
         if not stat.S_ISREG(status.st_mode):
             raise InputVideoError(f"{name}: is not a regular file")
         if status.st_size == 0:
             raise InputVideoError(f"{name}: the file is empty")
         return av.open(
-            f"file:{Path(path).absolute()}",
+            f"file:{source.path.absolute()}",
             mode="r",
+            format=source.demuxer or None,
             container_options={
-                "format_whitelist": ",".join(INPUT_FORMATS),
+                "format_whitelist": source.demuxer or ",".join(INPUT_FORMATS),
                 "protocol_whitelist": "file",
+                **source.options,
             },
             metadata_errors="replace",
         )
     except AV_ERRORS as exc:
         if is_system_error(exc):
             raise InputVideoError(f"{name}: cannot be read: {cause(exc)}") from exc
-        raise InputVideoError(f"{name}: {_why_not_opened(path)}") from exc
+        raise InputVideoError(f"{name}: {_why_not_opened(source)}") from exc
 
 
-def _why_not_opened(path: str | os.PathLike[str]) -> str:
+def _why_not_opened(path: Source) -> str:
     """Tell a damaged MP4 from a file that is no video, by its first bytes."""
+    if path.demuxer:
+        return "cannot be read as what it is said to be"
     try:
         with open(path, "rb") as file:
             head = file.read(12)
@@ -83,6 +92,10 @@ def decode_frames(path: str | os.PathLike[str], index: int) -> Iterator[VideoFra
     are skipped up to the first key frame. Raises InputVideoError, saying after how many frames,
     for any other damage and for a file that ends before its index does.
     """
+    source = find_source(path)
+    if source.pictures:
+        yield from _decode_pictures(source)
+        return
     given = 0
     try:
         for frame in _decode(path, index, threaded=True):
@@ -131,12 +144,34 @@ def _decode(
             )
 
 
+def _decode_pictures(source: Source) -> Iterator[VideoFrame]:
+    """A frame of each picture of a folder; their times are their places in it."""
+    for place in range(len(source.pictures)):
+        picture = source.picture(place)
+        name = f"{file_name(source)}: the picture {file_name(picture)}"
+        try:
+            with open_input(picture) as container:
+                stream = container.streams.video[0]
+                # Of a JPEG that is cut short FFmpeg would make up the rest.
+                stream.codec_context.options = {"err_detect": "explode"}
+                frame = next(container.decode(stream), None)
+        except AV_ERRORS as exc:
+            raise InputVideoError(f"{name} cannot be decoded: {cause(exc)}") from exc
+        if frame is None:
+            raise InputVideoError(f"{name} cannot be decoded: there is none in the file")
+        frame.pts = place
+        yield frame
+
+
 def choose_stream(path: str | os.PathLike[str]) -> tuple[int, VideoFrame]:
     """Index and first frame of the first video stream that is no cover and yields a frame.
 
     The order in the file decides, not the size of the picture: empty tracks are passed over,
     a small auxiliary track is taken if it comes first. InputVideoError when there is none.
     """
+    source = find_source(path)
+    if source.pictures:
+        return 0, next(_decode_pictures(source))
     name = file_name(path)
     with open_input(path) as container:
         candidates = [s.index for s in container.streams.video if not s.disposition & _COVER]
