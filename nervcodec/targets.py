@@ -16,7 +16,13 @@ from typing import BinaryIO, TypeAlias
 from nervcodec.errors import OutputError, UsageError
 from nervcodec.files import atomic_folder, atomic_output, check_folder, check_output
 from nervcodec.video.uncompressed import picture_name
-from nervcodec.video.writer import CONTAINERS, OutputFormat, output_format
+from nervcodec.video.writer import (
+    CONTAINERS,
+    DEFAULT_CRF,
+    DEFAULT_PRESET,
+    OutputFormat,
+    output_format,
+)
 
 Y4M, RAW, PNG = "y4m", "raw", "png"
 FORMATS = (*(suffix[1:] for suffix in CONTAINERS), Y4M, RAW, PNG)
@@ -44,8 +50,11 @@ class Target:
     kind: str
     video: OutputFormat | None = None
 
-    def check(self, source: Path, overwrite: bool) -> None:
+    def check(self, source: Path | None, overwrite: bool) -> None:
         """Refuse a path at which nothing may be written.
+
+        Args:
+            source: the input; None for a pipe.
 
         Raises:
             UsageError, OutputExistsError, OutputError
@@ -101,7 +110,12 @@ def _translated() -> Iterator[None]:
 
 
 def choose_target(
-    output: Output, kind: str | None, codec: str | None, *, crf: int, preset: str
+    output: Output,
+    kind: str | None,
+    codec: str | None,
+    *,
+    crf: int = DEFAULT_CRF,
+    preset: str = DEFAULT_PRESET,
 ) -> Target:
     """The target by a name of :data:`FORMATS`, or None: by the output's suffix; y4m to a stream.
 

@@ -113,6 +113,7 @@ def decode_command(
     target = standard_output() if output == STDIO else output
     overwrite = may_overwrite(Path(output), overwrite)
     from nervcodec.decoder import DecodeConfig, decode
+    from nervcodec.targets import choose_target
 
     config = DecodeConfig(
         format=kind,
@@ -127,6 +128,8 @@ def decode_command(
         start=start,
         frames=frames,
     )
+    if source == STDIO:
+        choose_target(target, kind, codec).check(None, overwrite)
     with input_file(source, temp, quiet, as_json) as path:
         try:
             with Progress(quiet, as_json) as progress:

@@ -77,9 +77,18 @@ def output_file(output: str, temp: Path | None) -> Iterator[Path]:
         path = Path(name) / "out.hfsv"
         yield path
         if path.exists():
-            with path.open("rb") as file:
-                shutil.copyfileobj(file, stream)
-            stream.flush()
+            _send(path, stream)
+
+
+def _send(path: Path, stream: BinaryIO) -> None:
+    try:
+        with path.open("rb") as file:
+            shutil.copyfileobj(file, stream)
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        raise OutputError(f"standard output cannot be written ({exc.strerror or exc})") from exc
 
 
 def standard_output() -> BinaryIO:

@@ -144,7 +144,7 @@ def _pictures(folder: Path) -> tuple[str, tuple[Path, ...]]:
         (*_parts(file), file) for file in files if file.suffix.lower() in PICTURE_DEMUXERS
     )
     if not numbered:
-        raise InputVideoError(f"{name}: the folder holds no pictures (PNG, JPEG, TIFF or BMP)")
+        raise InputVideoError(f"{name}: is a folder without pictures (PNG, JPEG, TIFF or BMP)")
     sequences = Counter((before, after) for before, after, _, _ in numbered)
     if len(sequences) > 1:
         listed = [f"{before}*{after}" for before, after in sequences]

@@ -113,7 +113,7 @@ def _decode(
     path: str | os.PathLike[str], index: int, *, threaded: bool
 ) -> Generator[VideoFrame, None, None]:
     name = file_name(path)
-    frames = packets = 0
+    frames = packets = end = 0
     key_seen = False
     with open_input(path) as container:
         stream = video_stream(container, index)
@@ -125,6 +125,7 @@ def _decode(
                 if packet is None:
                     break
                 packets += packet.size > 0
+                end = max(end, (packet.pos or 0) + packet.size)
                 key_seen = key_seen or packet.is_keyframe
                 decoded = packet.decode()
             except AV_ERRORS as exc:
@@ -142,6 +143,8 @@ def _decode(
                 f"{name}: the file is cut short: it ends after {frames} frames, "
                 f"its index lists {len(stream.index_entries)}"
             )
+        if container.format.name == "yuv4mpegpipe" and end < container.size:
+            raise InputVideoError(f"{name}: it ends within a frame, after {frames} whole ones")
 
 
 def _decode_pictures(source: Source) -> Iterator[VideoFrame]:
@@ -152,8 +155,9 @@ def _decode_pictures(source: Source) -> Iterator[VideoFrame]:
         try:
             with open_input(picture) as container:
                 stream = container.streams.video[0]
-                # Of a JPEG that is cut short FFmpeg would make up the rest.
-                stream.codec_context.options = {"err_detect": "explode"}
+                if source.demuxer == "jpeg_pipe":
+                    # Of one that is cut short FFmpeg would make up the rest.
+                    stream.codec_context.options = {"err_detect": "explode"}
                 frame = next(container.decode(stream), None)
         except AV_ERRORS as exc:
             raise InputVideoError(f"{name} cannot be decoded: {cause(exc)}") from exc
