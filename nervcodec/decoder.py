@@ -45,20 +45,19 @@ class DecodeConfig:
     """How :func:`decode` renders.
 
     Attributes:
-        format: ``mp4``, ``mov``, ``mkv``, ``y4m``, ``raw`` (packed R, G, B) or ``png`` (a folder
-            of pictures); None for the one of the output's suffix.
         codec: ``h264``, ``hevc`` or ``ffv1``; None for the output suffix's default.
         crf, preset: of x264 and x265.
         audio: carry the file's audio over.
         start: the first frame, by its number (from the end where negative) or by the time since
             the clip begins at which it is shown.
         frames: how many to render; None, or more than there are, for all from ``start`` on.
+        format: ``mp4``, ``mov``, ``mkv``, ``y4m``, ``raw`` (packed R, G, B) or ``png`` (a folder
+            of pictures); None for the one of the output's suffix.
         threads: CPU threads; None for all.
         limits: what the file may ask for.
         salvage: of a damaged file, render the segments that are whole.
     """
 
-    format: str | None = None
     codec: str | None = None
     crf: int = 12
     preset: str = "medium"
@@ -70,6 +69,7 @@ class DecodeConfig:
     salvage: bool = False
     start: Position = 0
     frames: int | None = None
+    format: str | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import struct
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -148,6 +149,18 @@ def test_other_kinds_of_pictures(tmp_path, suffix, codec, pixel_format, off):
     found = np.array(read(tmp_path))
     assert found.shape == pictures.shape
     assert np.abs(found.astype(int) - pictures).max() <= off
+
+
+def test_a_photograph_is_turned_as_it_says(tmp_path):
+    """By EXIF, which PyAV does not know."""
+    jpeg = compressed(moving_pattern(24, 16, 1)[0], "mjpeg", "yuvj444p")
+    turned = struct.pack("<HHHII", 1, 0x112, 3, 1, 6) + bytes(4)
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + turned
+    marked = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
+    (tmp_path / "1.jpg").write_bytes(marked)
+    reader = VideoReader(tmp_path)
+    assert reader.info.rotation == 270
+    assert next(iter(reader)).rgb.shape == (16, 24, 3)
 
 
 @pytest.mark.parametrize("rate", [None, Fraction(30000, 1001)])

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 
 import nervcodec
+from nervcodec import targets
+from nervcodec.cli import decode as decode_cli
 from nervcodec.cli import main as cli_main
 from nervcodec.config import EncodeConfig, RawFormat, parse_rate
 from nervcodec.decoder import DecodeConfig, decode
@@ -577,6 +579,10 @@ ROUNDED = [round(Fraction(1000 * 1001 * n, 30000)) for n in range(300)]
 )
 def test_rate_of_a_clip(times, rate, varies):
     assert constant_rate(times, Fraction(1, 1000)) == (rate, varies)
+
+
+def test_the_command_line_knows_the_formats():
+    assert set(decode_cli.FORMATS) == set(targets.FORMATS)
 
 
 def test_unknown_names_of_formats(coded, tmp_path):

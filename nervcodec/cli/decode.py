@@ -110,8 +110,9 @@ def decode_command(
     """
     source, output = resolve_paths(paths, input_path, output_path)
     check_json(output, as_json)
-    target = standard_output() if output == STDIO else output
-    overwrite = may_overwrite(Path(output), overwrite)
+    target = output if output != STDIO else standard_output()
+    if output != STDIO:
+        overwrite = may_overwrite(Path(output), overwrite)
     from nervcodec.decoder import DecodeConfig, decode
     from nervcodec.targets import choose_target
 

@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import cast
 
 import av
 import numpy as np
 from av.container import InputContainer
-from av.sidedata.sidedata import SideDataContainer
+from av.sidedata.sidedata import SideData, SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Discard, Stream
 from av.video.format import VideoFormat
@@ -133,13 +134,21 @@ def _is_mirrored(frame: VideoFrame) -> bool:
 
     ``frame.rotation`` is that of the display matrix's first row, which such a swap leaves alone.
     """
-    # PyAV's stub knows one of the kinds of side data only.
-    side_data = cast(SideDataContainer, frame.side_data)
+    side_data = _side_data(frame)
     if SideDataType.DISPLAYMATRIX not in side_data:
         return False
     matrix = bytes(side_data[SideDataType.DISPLAYMATRIX])
     a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].astype(float)
     return bool(a * d - b * c < 0)
+
+
+def _side_data(frame: VideoFrame) -> Mapping[object, SideData]:
+    """What comes with a frame; nothing where PyAV meets a kind that it does not know, as EXIF."""
+    try:
+        # PyAV's stub knows one of the kinds of side data only.
+        return cast(SideDataContainer, frame.side_data)
+    except ValueError:
+        return {}
 
 
 def _is_transparent(frame: VideoFrame) -> bool:
@@ -157,7 +166,7 @@ def _color_warnings(
         lines.append("BT.2020 constant luminance is converted as non-constant luminance")
     if color.transfer in _HDR_TRANSFERS:
         lines.append("HDR: the colour tags are kept, mastering and light level data are not")
-    if SideDataType.DOVI_METADATA in frame.side_data:
+    if SideDataType.DOVI_METADATA in _side_data(frame):
         lines.append("Dolby Vision metadata is not kept")
     return lines
 
