@@ -295,6 +295,22 @@ def test_a_signal_while_standard_input_is_read(tmp_path, number, code):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_encode_to_a_pipe_that_is_stopped(tmp_path, temp, capfd):
+    (tmp_path / "in.y4m").write_bytes(y4m())
+    asked = iter(range(1000))
+    with pytest.MonkeyPatch.context() as patch:
+        # Asked once for each of four frames read, then after each step.
+        patch.setattr("nervcodec.cli.signals.StopRequest.requested", lambda self: next(asked) >= 10)
+        code, sent = run("encode", tmp_path / "in.y4m", "-", *TINY, "--epochs", "9")
+    assert code == 130
+    (tmp_path / "out.hfsv").write_bytes(sent)
+    assert probe(tmp_path / "out.hfsv").header.frames == FRAMES
+    told = capfd.readouterr().err
+    assert "interrupted: standard output was written" in told
+    assert "--resume" not in told
+    assert not list(temp.glob("hfsv-*"))
+
+
 # Raw video
 
 
@@ -499,14 +515,17 @@ def test_what_is_not_wanted_is_not_missed(rich, tmp_path):
     assert "aac" not in "\n".join(report.warnings)
 
 
-def test_frames_go_out_as_they_are_made(coded, frames):
-    stream, lengths = io.BytesIO(), []
+@pytest.mark.parametrize("kind", ["raw", "y4m"])
+def test_frames_go_out_as_they_are_made(coded, tmp_path, kind):
+    path, lengths = tmp_path / "out", []
 
     def progress(done: int, total: int) -> None:
-        lengths.append(len(stream.getvalue()))
+        lengths.append(path.stat().st_size)
 
-    decode(coded, stream, DecodeConfig(format="raw"), progress)
-    assert lengths == [frames[0].nbytes * (index + 1) for index in range(FRAMES)]
+    with path.open("wb", buffering=1 << 20) as stream:
+        decode(coded, stream, DecodeConfig(format=kind), progress)
+    frame_bytes = WIDTH * HEIGHT * 3 if kind == "raw" else len(b"FRAME\n") + WIDTH * HEIGHT * 3 // 2
+    assert np.diff(lengths).tolist() == [frame_bytes] * (FRAMES - 1)
 
 
 def test_a_reader_that_leaves_ends_it_quietly(coded):
