@@ -17,7 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from nervcodec.bitstream.tensors import Limits
-from nervcodec.config import EncodeConfig, ModelConfig, TrainConfig
+from nervcodec.config import EncodeConfig, ModelConfig, RawFormat, TrainConfig
 from nervcodec.errors import (
     BitstreamError,
     CheckpointError,
@@ -63,6 +63,7 @@ __all__ = [
     "ModelConfig",
     "OutputError",
     "OutputExistsError",
+    "RawFormat",
     "TargetError",
     "TrainConfig",
     "UnsupportedError",

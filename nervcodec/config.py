@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from datetime import timedelta
+from fractions import Fraction
 
 from nervcodec.bitstream.syntax import HfscmSpec
 from nervcodec.errors import UsageError
@@ -33,6 +34,9 @@ NETWORKS = (NERV, E_NERV, HNERV)
 HFS_HNERV = "hfs-hnerv"
 ARCHITECTURES = (HFS_HNERV, HNERV, E_NERV, NERV)
 """As users name them; HFS-HNeRV is HNeRV with HFSCM, MSFRP and the HFS loss."""
+
+MAX_RATE = 1_000_000
+"""Frames a second, and the denominator of their fraction."""
 
 
 def _require(condition: bool, option: str, value: object, what: str) -> None:
@@ -124,10 +128,35 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class RawFormat:
+    """How raw video, samples without any header, is laid out.
+
+    Attributes:
+        width, height: of the frames in pixels.
+        pixel_format: FFmpeg's name, such as ``yuv420p`` or ``rgb24``.
+    """
+
+    width: int
+    height: int
+    pixel_format: str = "yuv420p"
+
+    def __post_init__(self) -> None:
+        for side in (self.width, self.height):
+            _require(side >= 1, "input-res", side, "must be 1 or more")
+
+    @property
+    def layout(self) -> tuple[int, int, str]:
+        """Width, height and pixel format."""
+        return self.width, self.height, self.pixel_format
+
+
+@dataclass(frozen=True)
 class EncodeConfig:
     """Everything that :func:`nervcodec.encode` can be told.
 
     Attributes:
+        raw: the layout of a source that is raw video; None for files that tell themselves.
+        input_rate: frames a second of raw video or of a folder of pictures; None for 25.
         crop: (width, height) cut from the middle of the picture, before scaling.
         size: (width, height) of the coded frames; downscaling is by area. A source whose picture
             changes its size needs it.
@@ -151,6 +180,8 @@ class EncodeConfig:
 
     train: TrainConfig = field(default_factory=TrainConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    raw: RawFormat | None = None
+    input_rate: Fraction | None = None
     crop: tuple[int, int] | None = None
     size: tuple[int, int] | None = None
     start: timedelta | None = None
@@ -174,6 +205,13 @@ class EncodeConfig:
             "checkpoint-every",
             self.checkpoint_seconds,
             "must be 0 or more",
+        )
+        rate = self.input_rate
+        _require(
+            rate is None or (0 < rate <= MAX_RATE and rate.denominator <= MAX_RATE),
+            "input-rate",
+            rate,
+            f"not in 0..{MAX_RATE}, or too fine a fraction",
         )
         keyint = self.keyint
         length = keyint.total_seconds() if isinstance(keyint, timedelta) else keyint
@@ -216,6 +254,18 @@ def parse_count(text: str) -> int:
     if not math.isfinite(value) or value < 1:
         raise UsageError(f"{text!r} is not a positive number such as 60k or 1.5M")
     return round(value)
+
+
+def parse_rate(text: str) -> Fraction:
+    """Frames a second such as ``25``, ``29.97`` or ``30000/1001``.
+
+    Raises:
+        UsageError: if it is none.
+    """
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"{text!r} is not a frame rate such as 25 or 30000/1001") from None
 
 
 def parse_size(text: str) -> tuple[int, int]:

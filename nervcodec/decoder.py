@@ -1,6 +1,6 @@
-"""Rendering .hfsv files, or a part of them, to a video file.
+"""Rendering .hfsv files, or a part of them, to a video file, a pipe or pictures.
 
-:mod:`nervcodec.clip` serves the frames, :mod:`nervcodec.video.writer` writes videos,
+:mod:`nervcodec.clip` serves the frames, :mod:`nervcodec.targets` says where they go,
 :mod:`nervcodec.verification` checks files. Nothing of the encoder is imported.
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
@@ -20,9 +21,10 @@ from nervcodec.bitstream.syntax import StreamHeader
 from nervcodec.bitstream.tensors import Limits
 from nervcodec.clip import HfsvFile, Position
 from nervcodec.errors import BitstreamError, UsageError
-from nervcodec.files import atomic_output, check_output
+from nervcodec.samples import convert_depth
+from nervcodec.targets import PNG, RAW, Output, Target, choose_target
 from nervcodec.video.cut import cut
-from nervcodec.video.hdr import HdrInfo
+from nervcodec.video.hdr import NO_HDR, HdrInfo
 from nervcodec.video.info import (
     Chapter,
     ColorInfo,
@@ -30,7 +32,15 @@ from nervcodec.video.info import (
     chapters_from_meta,
     tags_from_meta,
 )
-from nervcodec.video.writer import OutputFormat, VideoWriter, default_codec, output_format
+from nervcodec.video.passthrough import AudioCopy
+from nervcodec.video.uncompressed import (
+    FrameWriter,
+    PictureWriter,
+    RawWriter,
+    Y4mWriter,
+    constant_rate,
+)
+from nervcodec.video.writer import VideoWriter, default_codec
 
 __all__ = ["DecodeConfig", "DecodeReport", "FrameCallback", "HfsvFile", "color_info", "decode"]
 
@@ -51,6 +61,8 @@ class DecodeConfig:
         start: the first frame, by its number (from the end where negative) or by the time since
             the clip begins at which it is shown.
         frames: how many to render; None, or more than there are, for all from ``start`` on.
+        format: ``mp4``, ``mov``, ``mkv``, ``y4m``, ``raw`` (packed R, G, B) or ``png`` (a folder
+            of pictures); None for the one of the output's suffix.
         threads: CPU threads; None for all.
         limits: what the file may ask for.
         salvage: of a damaged file, render the segments that are whole.
@@ -69,6 +81,7 @@ class DecodeConfig:
     salvage: bool = False
     start: Position = 0
     frames: int | None = None
+    format: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,24 +99,33 @@ class DecodeReport:
 
 def decode(
     source: str | os.PathLike[str],
-    output: str | os.PathLike[str],
+    output: Output,
     config: DecodeConfig | None = None,
     progress: FrameCallback | None = None,
 ) -> DecodeReport:
     """Render ``source`` to a video file, with its timestamps and audio.
 
+    Where ``config.format`` or the output asks for it, frames alone are written: as y4m or raw
+    samples to a file or an open binary stream, each as it is made, or as PNG files to a folder.
+
     A part of it, by ``config.start`` and ``config.frames``, begins at time 0, sound and picture
     alike, and takes the evaluation of that part alone.
 
     Raises:
-        HfsvError: no output is left then.
+        HfsvError: no output is left then, but for what a stream has taken.
+        BrokenPipeError: if a stream's reader is gone.
     """
     config = config or DecodeConfig()
-    path, started = Path(output), time.perf_counter()
-    fmt = output_format(
-        path, config.codec, crf=config.crf, preset=config.preset, bit_depth=config.bit_depth
+    started = time.perf_counter()
+    target = choose_target(
+        output,
+        config.format,
+        config.codec,
+        crf=config.crf,
+        preset=config.preset,
+        bit_depth=config.bit_depth,
     )
-    check_output(Path(source), path, config.overwrite)
+    target.check(Path(source), config.overwrite)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     with (
@@ -115,7 +137,7 @@ def decode(
             salvage=config.salvage,
             cache_bytes=0,
         ) as file,
-        atomic_output(path) as temporary,
+        target.open() as opened,
     ):
         wanted = _wanted(file, config)
         file.check_clip_limits(wanted)
@@ -123,26 +145,34 @@ def decode(
         if not rendered:
             raise BitstreamError(f"frames {wanted.start}..{wanted.stop - 1} are all lost")
         origin = 0 if len(wanted) == len(file) else file.pts[wanted.start]
-        if config.codec is None:
-            fmt = default_codec(fmt, file.bit_depth, file.width, file.height)
-        writer = _writer(file, wanted, temporary, fmt, config)
+        writer = _writer(file, wanted, opened, target, config)
         frames = itertools.chain.from_iterable(map(file.frames, file.present(wanted)))
         with writer:
             times = _times(file, wanted)
             for done, (frame, (pts, duration)) in enumerate(zip(frames, times, strict=True)):
-                writer.write(frame, pts - origin, duration)
+                samples = frame
+                if target.video is None and config.bit_depth is not None:
+                    samples = convert_depth(frame, file.bit_depth, config.bit_depth)
+                writer.write(samples, pts - origin, duration)
                 if progress is not None:
                     progress(done + 1, rendered)
         warnings = (*file.reader.warnings, *writer.warnings)
+    warnings += target.older_pictures(rendered)
     seconds = time.perf_counter() - started
     return DecodeReport(rendered, seconds, warnings, len(wanted) - rendered)
 
 
 def _writer(
-    file: HfsvFile, wanted: range, path: Path, fmt: OutputFormat, config: DecodeConfig
-) -> VideoWriter:
+    file: HfsvFile, wanted: range, opened: Path | BinaryIO, target: Target, config: DecodeConfig
+) -> FrameWriter:
+    if target.video is None:
+        return _plain_writer(file, wanted, opened, target.kind, config)
+    assert isinstance(opened, Path)
+    fmt = target.video
+    if config.codec is None:
+        fmt = default_codec(fmt, file.bit_depth, file.width, file.height)
     return VideoWriter(
-        path,
+        opened,
         fmt,
         width=file.width,
         height=file.height,
@@ -160,6 +190,55 @@ def _writer(
         bit_depth=file.bit_depth,
         hdr=HdrInfo.from_meta(file.reader.meta),
     )
+
+
+def _plain_writer(
+    file: HfsvFile, wanted: range, opened: Path | BinaryIO, kind: str, config: DecodeConfig
+) -> FrameWriter:
+    """A writer of frames alone, its warnings saying what is lost."""
+    writer: FrameWriter
+    depth = config.bit_depth or file.bit_depth
+    rate, varies = constant_rate(list(_times(file, wanted)), file.header.time_base)
+    if isinstance(opened, Path):
+        writer = PictureWriter(opened, depth)
+    elif kind == RAW:
+        writer = RawWriter(opened, depth)
+    else:
+        writer = Y4mWriter(
+            opened,
+            width=file.width,
+            height=file.height,
+            frame_rate=rate,
+            sample_aspect_ratio=file.header.sample_aspect_ratio,
+            color=color_info(file.header),
+            bit_depth=depth,
+        )
+    if varies:
+        writer.warnings.append(
+            f"the frames' times vary, {kind} has one rate: {float(rate):.3f} a second on average"
+        )
+    lost = _lost(file, wanted, kind, config)
+    writer.warnings += [f"left out, {kind} has no place for it: {what}" for what in lost]
+    return writer
+
+
+def _lost(file: HfsvFile, wanted: range, kind: str, config: DecodeConfig) -> list[str]:
+    """What else than frames the clip has."""
+    header, lost = file.header, []
+    if kind in (RAW, PNG) and header.sample_aspect_ratio != 1:
+        lost.append(f"the shape of the pixels ({header.sample_aspect_ratio})")
+    if header.rotation:
+        lost.append(f"the rotation by {header.rotation} degrees")
+    wants = config.audio or config.subtitles
+    if passthrough := _passthrough(file, wanted) if wants else None:
+        copy = AudioCopy(*passthrough, audio=config.audio, subtitles=config.subtitles)
+        copy.close()
+        lost += copy.descriptions
+    if HdrInfo.from_meta(file.reader.meta) != NO_HDR:
+        lost.append("HDR mastering and light level data")
+    if chapters := _chapters(file, wanted):
+        lost.append(f"{len(chapters)} chapters")
+    return lost
 
 
 def _wanted(file: HfsvFile, config: DecodeConfig) -> range:

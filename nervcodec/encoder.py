@@ -53,6 +53,7 @@ from nervcodec.training.quantization import quantize
 from nervcodec.training.trainer import Trainer, TrainProgress
 from nervcodec.version import __version__
 from nervcodec.video.info import chapters_between, chapters_to_meta, tags_to_meta
+from nervcodec.video.inputs import Source, find_source
 from nervcodec.video.passthrough import Passthrough, extract
 from nervcodec.video.reader import VideoReader
 from nervcodec.video.scenes import SceneDetector
@@ -101,7 +102,7 @@ def encode(
     progress: EncodeCallback | None = None,
     stop: Stop | None = None,
 ) -> EncodeReport:
-    """Encode a video file to ``output``.
+    """Encode a video file, or the pictures in a folder, to ``output``.
 
     While it works, a checkpoint lies beside the output. It is removed in the end, but not when
     the encode was stopped or failed: ``config.resume`` goes on from it.
@@ -113,14 +114,16 @@ def encode(
         HfsvError: no output is left then, and an existing one stays as it was.
     """
     config = config or EncodeConfig()
-    source_path, output_path = Path(source), Path(output)
-    check_output(source_path, output_path, config.overwrite or config.resume)
+    output_path = Path(output)
+    check_output(Path(source), output_path, config.overwrite or config.resume)
     device = select_device(config.device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     stop = stop or _never
+    layout = None if config.raw is None else config.raw.layout
+    found = find_source(source, raw=layout, rate=config.input_rate)
     with VideoReader(
-        source,
+        found,
         crop=config.crop,
         size=config.size,
         max_frames=config.frames,
@@ -130,7 +133,7 @@ def encode(
         allow_damaged=config.allow_damaged,
         on_skip=lambda: _check(stop),
     ) as reader:
-        work = _Encode(source_path, output_path, config, progress or _ignore, device, reader)
+        work = _Encode(found, output_path, config, progress or _ignore, device, reader)
         return work.run(stop)
 
 
@@ -152,7 +155,7 @@ class _Encode:
 
     def __init__(
         self,
-        source: Path,
+        source: Source,
         output: Path,
         config: EncodeConfig,
         progress: EncodeCallback,
@@ -213,7 +216,7 @@ class _Encode:
             else:
                 self._say("resume", f"no checkpoint at {path}: starting from the beginning")
             if not self._keeper.wrote(self._output):
-                check_output(self._source, self._output, self._config.overwrite)
+                check_output(self._source.path, self._output, self._config.overwrite)
         elif path.exists() and self._config.checkpoint_seconds > 0:
             text = f"{path} of an earlier encode will be replaced; --resume would go on from it"
             self._say("resume", "", (text,))
@@ -549,9 +552,9 @@ class _Encode:
         )
 
 
-def _digest(source: Path) -> str:
+def _digest(source: Source) -> str:
     try:
-        return file_digest(source)
+        return file_digest(*source.files)
     except OSError as exc:
         raise InputVideoError(f"{source}: cannot be read ({exc.strerror or exc})") from exc
 
@@ -568,6 +571,7 @@ def _key(source_digest: str, config: EncodeConfig) -> str:
         source=source_digest,
         train=asdict(config.train),
         model=asdict(config.model),
+        input=[None if config.raw is None else asdict(config.raw), str(config.input_rate)],
         frames=[config.crop, config.size, config.frames, str(config.keyint), config.scene_cut],
         bit_depth=config.bit_depth,
         part=[str(config.start), str(config.end), config.allow_damaged],

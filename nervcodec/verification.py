@@ -15,10 +15,12 @@ from nervcodec.bitstream.salvage import SalvageReader, SegmentRun, few
 from nervcodec.bitstream.stream import open_stream
 from nervcodec.bitstream.survey import Damage, Survey
 from nervcodec.bitstream.tensors import Limits
+from nervcodec.config import RawFormat
 from nervcodec.decoder import FrameCallback, HfsvFile
 from nervcodec.errors import BitstreamError, UsageError
 from nervcodec.inference import FramesDigest
 from nervcodec.metrics import FrameStatistics
+from nervcodec.video.inputs import find_source
 from nervcodec.video.reader import VideoReader
 
 MAX_START = 1 << 53
@@ -85,6 +87,7 @@ def verify(
     *,
     source: str | os.PathLike[str] | None = None,
     allow_damaged: bool = False,
+    raw: RawFormat | None = None,
     frames: bool = False,
     device: str = "auto",
     progress: FrameCallback | None = None,
@@ -96,6 +99,7 @@ def verify(
         source: the video the file was made of; its frames are cropped and scaled as META says
             the encoder did, and begin where it began.
         allow_damaged: as it was in :class:`nervcodec.EncodeConfig`.
+        raw: the layout of ``source`` if it is raw video.
         frames: evaluate every frame in float64 and compare with HASH.
         limits: what the file may ask for.
 
@@ -117,8 +121,9 @@ def verify(
             )
         statistics = None
         if source is not None:
+            layout = None if raw is None else raw.layout
             reader = VideoReader(
-                source,
+                find_source(source, raw=layout),
                 crop=_stored_crop(file),
                 size=(file.width, file.height),
                 max_frames=len(file),

@@ -500,3 +500,34 @@ def test_hdr_metadata_is_what_meta_says() -> None:
     assert NO_HDR.to_meta() == {}
     largest = {"mastering_display": [2**32 - 1] * 10, "content_light": [65535, 0]}
     assert HdrInfo.from_meta(largest).to_meta() == largest
+
+
+# --- frames alone ---------------------------------------------------------------------------
+
+
+def test_deep_frames_as_y4m(tmp_path: Path, deep_file: Path) -> None:
+    nervcodec.decode(deep_file, tmp_path / "a.y4m")
+    frames = decoded(tmp_path / "a.y4m")
+    assert {frame.format.name for frame in frames} == {"yuv420p10le"}
+    with nervcodec.open(deep_file) as file:
+        for frame, original in zip(frames, file, strict=True):
+            assert psnr(original, frame_to_rgb(frame, PQ, 10), 10) > 35
+
+
+def test_deep_frames_as_raw_samples(tmp_path: Path, deep_file: Path) -> None:
+    nervcodec.decode(deep_file, tmp_path / "a.rgb")
+    nervcodec.decode(deep_file, tmp_path / "b.rgb", DecodeConfig(bit_depth=8))
+    deep = np.frombuffer((tmp_path / "a.rgb").read_bytes(), "<u2").reshape(4, 64, 80, 3)
+    plain = np.frombuffer((tmp_path / "b.rgb").read_bytes(), np.uint8).reshape(4, 64, 80, 3)
+    with nervcodec.open(deep_file) as file:
+        frames = file[:]
+    assert np.array_equal(np.rint(deep / 65535 * 1023), frames)
+    assert np.array_equal(plain, convert_depth(frames, 10, 8))
+
+
+def test_deep_frames_as_pictures_and_back(tmp_path: Path, deep_file: Path) -> None:
+    nervcodec.decode(deep_file, f"{tmp_path / 'frames'}/")
+    with nervcodec.open(deep_file) as file, VideoReader(tmp_path / "frames") as reader:
+        assert reader.bit_depth == 12  # of 16
+        for original, found in zip(file, reader, strict=True):
+            assert np.array_equal(convert_depth(found.rgb, 12, 10), original)

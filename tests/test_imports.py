@@ -17,7 +17,7 @@ LAYERS = (
     {"compare"},
     {"verification"},
     {"encoder", "decoder", "info", "loader"},
-    {"reports", "clip"},
+    {"reports", "clip", "targets"},
     {"rate_control", "training", "inference"},
     {"models", "metrics", "segments", "video", "config", "files"},
     {"bitstream"},
@@ -43,7 +43,7 @@ NEVER_IN = {
 
 FORBIDDEN = {
     (unit, target)
-    for unit in ("decoder", "clip", "loader")
+    for unit in ("decoder", "clip", "loader", "targets")
     for target in ("training", "encoder", "rate_control")
 }
 """Pairs of units that stay apart though their layers would allow it."""

@@ -5,18 +5,34 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import click
 
 from nervcodec.bitstream.tensors import Limits
-from nervcodec.config import parse_count
+from nervcodec.config import RawFormat, parse_count, parse_rate, parse_size
 from nervcodec.errors import LimitError, OutputExistsError, UnsupportedError, UsageError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-IN_PATH = click.Path(path_type=Path)
+
+class FilePath(click.Path):
+    """A path where no pipe will do."""
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:
+        if value == "-":
+            self.fail("pipes (-) are not supported here; name a file", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+IN_PATH = FilePath(path_type=Path)
 
 LIMITS = {
     "parameters": ("max_params", "parameters and embedding values of a segment"),
@@ -42,9 +58,40 @@ def say(line: str) -> None:
 
 def paths_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Positional IN and OUT, or -i and -o."""
-    command = click.argument("paths", nargs=-1, type=IN_PATH, metavar="IN OUT")(command)
-    command = click.option("-i", "--input", "input_path", type=IN_PATH, help="The input.")(command)
-    return click.option("-o", "--output", "output_path", type=IN_PATH, help="The output.")(command)
+    command = click.argument("paths", nargs=-1, type=click.Path(), metavar="IN OUT")(command)
+    command = click.option("-i", "--input", "input_path", type=click.Path(), help="The input.")(
+        command
+    )
+    return click.option("-o", "--output", "output_path", type=click.Path(), help="The output.")(
+        command
+    )
+
+
+def raw_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How a source that is raw video is laid out; the command is given it as ``raw``."""
+
+    @functools.wraps(command)
+    def described(input_res: str | None, input_fmt: str | None, **options: Any) -> Any:
+        if input_res is None:
+            if input_fmt is not None:
+                raise UsageError("--input-fmt is of raw video, whose size --input-res tells")
+            return command(raw=None, **options)
+        raw = RawFormat(*parse_size(input_res), pixel_format=input_fmt or RawFormat.pixel_format)
+        return command(raw=raw, **options)
+
+    described = click.option(
+        "--input-fmt",
+        metavar="NAME",
+        help=f"Pixel format of raw video, by FFmpeg's name.  [default: {RawFormat.pixel_format}]",
+    )(described)
+    return click.option(
+        "--input-res", metavar="WxH", help="The source is raw video with frames of this size."
+    )(described)
+
+
+def rate(context: click.Context, option: click.Parameter, text: str | None) -> Fraction | None:
+    """Callback of an option that is a frame rate."""
+    return None if text is None else parse_rate(text)
 
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -110,21 +157,18 @@ def _short(count: int) -> str:
 
 
 def resolve_paths(
-    paths: tuple[Path, ...], input_path: Path | None, output_path: Path | None
-) -> tuple[Path, Path]:
-    """Input and output from whichever way they were given.
+    paths: tuple[str, ...], input_path: str | None, output_path: str | None
+) -> tuple[str, str]:
+    """Input and output from whichever way they were given, ``-`` for a pipe.
 
     Raises:
-        UsageError: if there are too few or too many, or a pipe is asked for.
+        UsageError: if there are too few or too many.
     """
     given = list(paths)
     source = input_path or (given.pop(0) if given else None)
     output = output_path or (given.pop(0) if given else None)
     if source is None or output is None or given:
         raise UsageError("exactly one input and one output are needed (see --help)")
-    for path in (source, output):
-        if str(path) == "-":
-            raise UsageError("pipes (-) are not supported; name a file")
     return source, output
 
 

@@ -19,14 +19,25 @@ from nervcodec.cli.common import (
     resolve_paths,
     say,
 )
+from nervcodec.cli.pipes import STDIO, check_json, input_file, standard_output, temp_option
 from nervcodec.cli.position import position
 from nervcodec.cli.progress import Progress, emit
 from nervcodec.errors import BitstreamError, UnsupportedError
 from nervcodec.samples import BIT_DEPTHS
 
+FORMATS = ("mp4", "m4v", "mov", "mkv", "y4m", "raw", "png")
+
 
 @click.command("decode", short_help="Render a .hfsv file to a video.")
 @paths_options
+@click.option(
+    "-f",
+    "--format",
+    "kind",
+    type=click.Choice(FORMATS),
+    help="What OUT is, if not what its suffix says; raw is packed 8-bit R, G, B, png a folder. "
+    "Default for a pipe: y4m.",
+)
 @click.option(
     "--codec",
     type=click.Choice(("h264", "hevc", "ffv1")),
@@ -57,12 +68,14 @@ from nervcodec.samples import BIT_DEPTHS
 @click.option(
     "--salvage", is_flag=True, help="Of a damaged file, render the segments that are whole."
 )
+@temp_option
 @limit_options
 @output_options
 def decode_command(
-    paths: tuple[Path, ...],
-    input_path: Path | None,
-    output_path: Path | None,
+    paths: tuple[str, ...],
+    input_path: str | None,
+    output_path: str | None,
+    kind: str | None,
     codec: str | None,
     crf: int,
     bit_depth: str | None,
@@ -71,6 +84,7 @@ def decode_command(
     start: int | timedelta,
     frames: int | None,
     salvage: bool,
+    temp: Path | None,
     limits: Limits,
     overwrite: bool,
     device: str,
@@ -78,11 +92,15 @@ def decode_command(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Render the .hfsv file IN to the video OUT (.mp4, .mov or .mkv).
+    """Render the .hfsv file IN to the video OUT (.mp4, .mov, .mkv; .y4m, .rgb or a folder/).
 
     The network's frames are the reference; an MP4 holds a rendition of them in H.264 or HEVC,
     FFV1 in .mkv holds them exactly. Timestamps, audio and subtitles
     are those of the source.
+
+    OUT may be - for a pipe, which gets YUV4MPEG2 or with -f raw the samples, or a folder (its name
+    ends in / unless it is there), which gets PNG files. Those three hold the pictures alone, at
+    one rate. IN may be - too.
 
     With --start or --frames only a part is rendered and evaluated, its sound with it; the part
     begins at time 0. At a time --start is the frame that is shown then.
@@ -96,13 +114,20 @@ def decode_command(
       hfsv decode out.hfsv lossless.mkv
       hfsv decode out.hfsv out.mp4 --codec hevc --crf 16
       hfsv decode out.hfsv part.mp4 --start 1:02.5 --frames 100
+      hfsv decode out.hfsv - | ffplay -
+      hfsv decode out.hfsv frames/
       hfsv decode damaged.hfsv rest.mp4 --salvage
     """
     source, output = resolve_paths(paths, input_path, output_path)
-    overwrite = may_overwrite(output, overwrite)
+    check_json(output, as_json)
+    target = output if output != STDIO else standard_output()
+    if output != STDIO:
+        overwrite = may_overwrite(Path(output), overwrite)
     from nervcodec.decoder import DecodeConfig, decode
+    from nervcodec.targets import choose_target
 
     config = DecodeConfig(
+        format=kind,
         codec=codec,
         crf=crf,
         bit_depth=int(bit_depth) if bit_depth else None,
@@ -116,15 +141,18 @@ def decode_command(
         start=start,
         frames=frames,
     )
-    try:
-        with Progress(quiet, as_json) as progress:
-            report = decode(source, output, config, progress.frames)
-    except UnsupportedError:
-        raise
-    except BitstreamError as exc:
-        if salvage or not _begins_as_hfsv(source):
+    if source == STDIO:
+        choose_target(target, kind, codec).check(None, overwrite)
+    with input_file(source, temp, quiet, as_json) as path:
+        try:
+            with Progress(quiet, as_json) as progress:
+                report = decode(path, target, config, progress.frames)
+        except UnsupportedError:
             raise
-        raise BitstreamError(f"{exc} (hfsv verify tells what is damaged)") from exc
+        except BitstreamError as exc:
+            if salvage or not _begins_as_hfsv(path):
+                raise
+            raise BitstreamError(f"{exc} (hfsv verify tells what is damaged)") from exc
     if as_json:
         emit("result", **asdict(report))
     elif not quiet:

@@ -16,9 +16,12 @@ from nervcodec.cli.common import (
     may_overwrite,
     output_options,
     paths_options,
+    rate,
+    raw_options,
     resolve_paths,
     say,
 )
+from nervcodec.cli.pipes import STDIO, check_json, input_file, output_file, temp_option
 from nervcodec.cli.position import position, seconds
 from nervcodec.cli.progress import Progress, emit
 from nervcodec.cli.signals import INTERRUPTED, StopRequest
@@ -30,11 +33,13 @@ from nervcodec.config import (
     PRESETS,
     EncodeConfig,
     ModelConfig,
+    RawFormat,
     TrainConfig,
     parse_count,
     parse_size,
 )
 from nervcodec.errors import InterruptedEncode, UsageError
+from nervcodec.files import check_output
 from nervcodec.samples import BIT_DEPTHS
 
 if TYPE_CHECKING:
@@ -59,6 +64,13 @@ ATTENTIONS = {attention.name.lower(): attention for attention in Attention}
     metavar="N",
     help="Decoder parameters and embedding values, such as 60k or 1.5M; a byte or "
     "somewhat less each. Default: 0.1 bit a pixel, between 8k and 3M.",
+)
+@raw_options
+@click.option(
+    "--input-rate",
+    callback=rate,
+    metavar="FPS",
+    help="Frames a second of raw video or pictures, such as 30000/1001.  [default: 25]",
 )
 @click.option("--size", metavar="WxH", help="Scale the frames, down by area.")
 @click.option("--crop", metavar="WxH", help="Cut from the middle, before --size.")
@@ -200,11 +212,14 @@ ATTENTIONS = {attention.name.lower(): attention for attention in Attention}
     metavar="SECONDS",
     help="How often OUT.checkpoint is written; 0 for never.",
 )
+@temp_option
 @output_options
 def encode_command(
-    paths: tuple[Path, ...],
-    input_path: Path | None,
-    output_path: Path | None,
+    paths: tuple[str, ...],
+    input_path: str | None,
+    output_path: str | None,
+    raw: RawFormat | None,
+    temp: Path | None,
     overwrite: bool,
     quiet: bool,
     as_json: bool,
@@ -214,6 +229,9 @@ def encode_command(
 
     A network is trained to reproduce the frames; that takes minutes to hours. The size of the
     file follows from --params and is told at once.
+
+    IN may be - for standard input, or a folder of pictures with a number in their names; OUT may
+    be - for standard output, which gets the file when it is finished.
 
     Ctrl-C stops the training and writes the file from the weights so far (exit code 130); once
     more leaves at once. Either way --resume goes on later.
@@ -227,10 +245,33 @@ def encode_command(
       hfsv encode in.mp4 out.hfsv --arch hnerv --epochs 300
       hfsv encode film.mp4 out.hfsv --keyint 10s --scene-cut
       hfsv encode in.mp4 out.hfsv --resume
+      ffmpeg -i in.mp4 -f yuv4mpegpipe - | hfsv encode - out.hfsv
+      hfsv encode in.yuv out.hfsv --input-res 640x360 --input-rate 30
+      hfsv encode frames/ out.hfsv --input-rate 24
     """
     source, output = resolve_paths(paths, input_path, output_path)
-    overwrite = overwrite if options["resume"] else may_overwrite(output, overwrite)
-    config = _config(overwrite, options)
+    check_json(output, as_json)
+    if output == STDIO:
+        if options["resume"]:
+            raise UsageError("--resume needs an output with a name")
+        options["checkpoint_seconds"] = 0.0
+    elif not options["resume"]:
+        overwrite = may_overwrite(Path(output), overwrite)
+    config = _config(raw, overwrite, options)
+    if STDIO == source != output:
+        check_output(None, Path(output), overwrite or config.resume)
+    with (
+        output_file(output, temp) as written,
+        input_file(source, temp, quiet, as_json) as read,
+    ):
+        name = "standard output" if output == STDIO else output
+        return _encode(read, written, name, config, quiet, as_json)
+
+
+def _encode(
+    source: Path, output: Path, name: str, config: EncodeConfig, quiet: bool, as_json: bool
+) -> int:
+    """Encode and tell of it; ``name`` is the output's for a person."""
     from nervcodec.encoder import encode
 
     with StopRequest() as stop:
@@ -246,14 +287,15 @@ def encode_command(
         _tell(report)
     if not report.interrupted:
         return 0
+    hint = "; --resume goes on with the training" if config.checkpoint_seconds > 0 else ""
     say(
-        f"hfsv: interrupted: {output} was written from the weights so far "
-        f"({report.frames} frames); --resume goes on with the training"
+        f"hfsv: interrupted: {name} was written from the weights so far "
+        f"({report.frames} frames){hint}"
     )
     return stop.exit_code or INTERRUPTED
 
 
-def _config(overwrite: bool, options: dict[str, Any]) -> EncodeConfig:
+def _config(raw: RawFormat | None, overwrite: bool, options: dict[str, Any]) -> EncodeConfig:
     extended = options["arch"] == HFS_HNERV
     weight = options["hfs_weight"]
     train = TrainConfig(
@@ -286,6 +328,8 @@ def _config(overwrite: bool, options: dict[str, Any]) -> EncodeConfig:
     return EncodeConfig(
         train=train,
         model=model,
+        raw=raw,
+        input_rate=options["input_rate"],
         crop=parse_size(options["crop"]) if options["crop"] else None,
         size=parse_size(options["size"]) if options["size"] else None,
         start=options["start"],

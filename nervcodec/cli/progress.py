@@ -68,6 +68,13 @@ class Progress:
         else:
             self._line(_training_text(event), force=last)
 
+    def reading(self, count: int) -> None:
+        """Called with the number of bytes of standard input that are there."""
+        if not self._json:
+            self._line(f"reading standard input, {kilobytes(count)}", force=False)
+        elif self._due(JSON_INTERVAL):
+            emit("progress", stage="input", progress=0.0, bytes=count)
+
     def frames(self, done: int, total: int) -> None:
         """Callback of :func:`nervcodec.decode` and :func:`nervcodec.verify`."""
         if self._json:

@@ -11,8 +11,9 @@ import click
 
 from nervcodec.bitstream.salvage import SegmentRun, few
 from nervcodec.bitstream.tensors import Limits
-from nervcodec.cli.common import IN_PATH, limit_options, say
+from nervcodec.cli.common import IN_PATH, limit_options, raw_options, say
 from nervcodec.cli.progress import Progress, emit
+from nervcodec.config import RawFormat
 from nervcodec.errors import BitstreamError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Evaluate all frames in float64 and compare them with the file's hashes.",
 )
+@raw_options
 @limit_options
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("-q", "--quiet", is_flag=True, help="Errors only.")
@@ -42,6 +44,7 @@ def verify_command(
     path: Path,
     source: Path | None,
     allow_damaged: bool,
+    raw: RawFormat | None,
     frames: bool,
     limits: Limits,
     device: str,
@@ -66,6 +69,7 @@ def verify_command(
                 path,
                 source=source,
                 allow_damaged=allow_damaged,
+                raw=raw,
                 frames=frames,
                 device=device,
                 progress=progress.frames,

@@ -127,11 +127,11 @@ def _deep_frame_to_rgb(frame: VideoFrame, color: ColorInfo, bit_depth: int) -> F
     kind = "gray" if _is_gray(frame.format) else "yuv444p"
     # Grey is taken as full range whatever is said, and both sides so taken it stays as it is.
     planes = _reformatted(frame, kind + suffix, full=color.full_range or kind == "gray")
-    luma = _luma(_plane(planes, 0, bits), bits, color.full_range)
+    luma = _luma(samples_of(planes, 0, bits), bits, color.full_range)
     if kind == "gray":
         return np.repeat(_rounded(luma, bit_depth)[:, :, None], 3, axis=2)
     blue_chroma, red_chroma = (
-        _chroma(_plane(planes, index, bits), bits, color.full_range) for index in (1, 2)
+        _chroma(samples_of(planes, index, bits), bits, color.full_range) for index in (1, 2)
     )
     weight_red, weight_blue = (np.float32(k) for k in _LUMA_WEIGHTS[color.matrix])
     red: Floats = luma + 2 * (1 - weight_red) * red_chroma
@@ -154,7 +154,7 @@ def _reformatted(frame: VideoFrame, pixel_format: str, *, full: bool) -> VideoFr
     )
 
 
-def _plane(frame: VideoFrame, index: int, bits: int) -> Frames:
+def samples_of(frame: VideoFrame, index: int, bits: int) -> Frames:
     """A view of one plane's samples, (rows, columns), without what pads its lines."""
     plane = frame.planes[index]
     lines: Frames = np.frombuffer(memoryview(plane), sample_type(bits))
@@ -243,7 +243,7 @@ def _deep_rgb_to_frame(
     height, width = rgb.shape[:2]
     frame = VideoFrame(width, height, f"yuv444p{bit_depth}le")
     for index, samples in enumerate(_rgb_to_ycbcr(rgb, color, bit_depth)):
-        _plane(frame, index, bit_depth)[:] = samples
+        samples_of(frame, index, bit_depth)[:] = samples
     return _tagged(_reformatted(frame, pixel_format, full=color.full_range), color, rgb=False)
 
 

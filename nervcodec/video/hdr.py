@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard, cast
 
 import numpy as np
-from av.sidedata.sidedata import SideDataContainer
+from av.sidedata.sidedata import SideData, SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 
@@ -75,10 +75,18 @@ def _are_integers(value: object, count: int, largest: int) -> TypeGuard[list[int
     return all(0 <= item <= largest for item in value)
 
 
+def side_data_of(frame: VideoFrame) -> Mapping[object, SideData]:
+    """What comes with a frame; nothing where PyAV meets a kind that it does not know, as EXIF."""
+    try:
+        # PyAV's stub knows one of the kinds of side data only.
+        return cast(SideDataContainer, frame.side_data)
+    except ValueError:
+        return {}
+
+
 def hdr_info(frame: VideoFrame) -> HdrInfo:
     """What a decoded frame carries; numbers that mean nothing are left out."""
-    # PyAV's stub knows one of the kinds of side data only.
-    side_data = cast(SideDataContainer, frame.side_data)
+    side_data = side_data_of(frame)
     display = light = None
     if SideDataType.MASTERING_DISPLAY_METADATA in side_data:
         display = _mastering_display(bytes(side_data[SideDataType.MASTERING_DISPLAY_METADATA]))

@@ -202,7 +202,8 @@ class AudioCopy:
 
     Made from bytes that may be hostile: everything wrong with them is a BitstreamError. Streams
     of kinds that are not wanted are passed over.
-    ``sample_rates`` are known before :meth:`attach`, which fills ``warnings``.
+    ``sample_rates`` and ``descriptions``, for a person, are known before :meth:`attach`, which
+    fills ``warnings``.
     """
 
     def __init__(
@@ -226,6 +227,7 @@ class AudioCopy:
                 raise BitstreamError(str(exc)) from exc
         self._streams = copied_streams(self._source, audio=audio, subtitles=subtitles)
         self.sample_rates = _sample_rates(self._streams)
+        self.descriptions = [describe_stream(stream) for stream in self._streams]
         self.warnings: list[str] = []
         self._copies: dict[int, CopiedStream] = {}
         self._waiting: CopiedPacket | None = None

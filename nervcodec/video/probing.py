@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import os
 from fractions import Fraction
-from typing import cast
 
 import av
 import numpy as np
 from av.container import InputContainer
-from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Discard, Stream
 from av.video.frame import VideoFrame
@@ -22,7 +20,7 @@ from av.video.stream import VideoStream
 from nervcodec.errors import InputVideoError
 from nervcodec.video.color import bits_of, can_convert, decide_color
 from nervcodec.video.errors_av import file_name
-from nervcodec.video.hdr import hdr_info
+from nervcodec.video.hdr import hdr_info, side_data_of
 from nervcodec.video.info import TAGS, Chapter, ColorInfo, VideoInfo
 from nervcodec.video.source import choose_stream, open_input, packet_rate, video_stream
 
@@ -124,8 +122,7 @@ def _is_mirrored(frame: VideoFrame) -> bool:
 
     ``frame.rotation`` is that of the display matrix's first row, which such a swap leaves alone.
     """
-    # PyAV's stub knows one of the kinds of side data only.
-    side_data = cast(SideDataContainer, frame.side_data)
+    side_data = side_data_of(frame)
     if SideDataType.DISPLAYMATRIX not in side_data:
         return False
     matrix = bytes(side_data[SideDataType.DISPLAYMATRIX])
@@ -146,9 +143,9 @@ def _color_warnings(
     lines = []
     if tags[2] == 10:
         lines.append("BT.2020 constant luminance is converted as non-constant luminance")
-    if SideDataType.DYNAMIC_HDR_PLUS in frame.side_data:
+    if SideDataType.DYNAMIC_HDR_PLUS in side_data_of(frame):
         lines.append("HDR10+ metadata is not kept")
-    if SideDataType.DOVI_METADATA in frame.side_data:
+    if SideDataType.DOVI_METADATA in side_data_of(frame):
         lines.append("Dolby Vision metadata is not kept")
     return lines
 

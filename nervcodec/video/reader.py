@@ -19,6 +19,7 @@ from nervcodec.samples import BIT_DEPTHS, Frames
 from nervcodec.video.color import frame_to_rgb
 from nervcodec.video.errors_av import AV_ERRORS, cause, file_name
 from nervcodec.video.info import VideoInfo
+from nervcodec.video.inputs import find_source
 from nervcodec.video.probing import describe
 from nervcodec.video.resample import Geometry, plan_geometry
 from nervcodec.video.source import Damage, decode_frames
@@ -82,7 +83,7 @@ class VideoReader:
         allow_damaged: bool = False,
         on_skip: Callable[[], None] | None = None,
     ) -> None:
-        self._path = path
+        self._path = find_source(path)
         self._name = file_name(path)
         if max_frames is not None and max_frames < 1:
             raise UsageError(f"at least one frame must be read, not {max_frames}")
@@ -91,7 +92,7 @@ class VideoReader:
         self._end = None if end is None else end // _MICROSECOND
         self._allow_damaged = allow_damaged
         self._on_skip = on_skip or _pass_over
-        self._stream_index, self.info = describe(path, allow_damaged=allow_damaged)
+        self._stream_index, self.info = describe(self._path, allow_damaged=allow_damaged)
         self.bit_depth = bit_depth or _fitting_depth(self.info.bit_depth)
         self._crop, self._size = crop, size
         self._geometry = self._plan(self.info.width, self.info.height)

@@ -12,7 +12,6 @@ import stat
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 import av
 from av.container import InputContainer
@@ -23,6 +22,7 @@ from av.video.stream import VideoStream
 
 from nervcodec.errors import InputVideoError
 from nervcodec.video.errors_av import AV_ERRORS, cause, file_name, is_system_error
+from nervcodec.video.inputs import Source, find_source
 
 INPUT_FORMATS = (
     *("mov", "matroska", "avi", "gif", "apng", "mpegts", "mpeg", "mpegvideo", "h264", "hevc"),
@@ -30,7 +30,8 @@ INPUT_FORMATS = (
     *("rm", "wtv", "gxf", "h263", "mjpeg"),
 )
 """FFmpeg demuxers that may be opened: containers of one file. Never playlists and manifests
-(concat, hls, dash, sdp), image sequences, devices, or formats that any text file fits."""
+(concat, hls, dash, sdp), image sequences, devices, or formats that any text file fits. A
+:class:`.inputs.Source` may name another demuxer, which is the only one that opens it then."""
 
 _COVER = Disposition.attached_pic | Disposition.timed_thumbnails
 _RATE_PACKETS = 96
@@ -64,33 +65,41 @@ class Damage:
 
 
 def open_input(path: str | os.PathLike[str]) -> InputContainer:
-    """Open a video file; InputVideoError says in one line why it cannot be."""
-    name = file_name(path)
+    """Open a video file, of a folder the first picture.
+
+    InputVideoError says in one line why it cannot be.
+    """
+    source = find_source(path)
+    if source.pictures:
+        source = source.picture(0)
+    name = file_name(source)
     try:
-        status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            raise InputVideoError(f"{name}: is a folder, not a video file")
+        status = os.stat(source)
         if not stat.S_ISREG(status.st_mode):
             raise InputVideoError(f"{name}: is not a regular file")
         if status.st_size == 0:
             raise InputVideoError(f"{name}: the file is empty")
         return av.open(
-            f"file:{Path(path).absolute()}",
+            f"file:{source.path.absolute()}",
             mode="r",
+            format=source.demuxer or None,
             container_options={
-                "format_whitelist": ",".join(INPUT_FORMATS),
+                "format_whitelist": source.demuxer or ",".join(INPUT_FORMATS),
                 "protocol_whitelist": "file",
+                **source.options,
             },
             metadata_errors="replace",
         )
     except AV_ERRORS as exc:
         if is_system_error(exc):
             raise InputVideoError(f"{name}: cannot be read: {cause(exc)}") from exc
-        raise InputVideoError(f"{name}: {_why_not_opened(path)}") from exc
+        raise InputVideoError(f"{name}: {_why_not_opened(source)}") from exc
 
 
-def _why_not_opened(path: str | os.PathLike[str]) -> str:
+def _why_not_opened(path: Source) -> str:
     """Tell a damaged MP4 from a file that is no video, by its first bytes."""
+    if path.demuxer:
+        return "cannot be read as what it is said to be"
     try:
         with open(path, "rb") as file:
             head = file.read(12)
@@ -111,6 +120,10 @@ def decode_frames(
     for any other damage and for a file that ends before its index does; with ``damage`` that is
     noted there, and is an error only where the system cannot read or no frame comes at all.
     """
+    source = find_source(path)
+    if source.pictures:
+        yield from _decode_pictures(source, damage)
+        return
     if damage is not None:
         yield from _decode(path, index, threaded=False, damage=damage)
         return
@@ -131,7 +144,7 @@ def _decode(
     path: str | os.PathLike[str], index: int, *, threaded: bool, damage: Damage | None = None
 ) -> Generator[VideoFrame, None, None]:
     name = file_name(path)
-    frames = packets = 0
+    frames = packets = end = 0
     key_seen = False
     with open_input(path) as container:
         stream = video_stream(container, index)
@@ -142,6 +155,7 @@ def _decode(
         for packet in itertools.chain(_packets(container, stream, name, damage), [None]):
             if packet is not None:
                 packets += 1
+                end = max(end, (packet.pos or 0) + packet.size)
                 key_seen = key_seen or packet.is_keyframe
             try:
                 decoded = stream.decode(packet)  # None: what the decoder holds back
@@ -165,6 +179,47 @@ def _decode(
             if damage is None:
                 raise InputVideoError(f"{name}: {ended} ({_HINT})")
             damage.ended = ended
+        if container.format.name == "yuv4mpegpipe" and end < container.size:
+            ended = f"it ends within a frame, after {frames} whole ones"
+            if damage is None:
+                raise InputVideoError(f"{name}: {ended} ({_HINT})")
+            damage.ended = ended
+
+
+def _decode_pictures(source: Source, damage: Damage | None = None) -> Iterator[VideoFrame]:
+    """A frame of each picture of a folder; their times are their places in it."""
+    given = 0
+    for place in range(len(source.pictures)):
+        try:
+            frame = _picture(source, place)
+        except InputVideoError as exc:
+            if damage is None or is_system_error(exc.__cause__):
+                raise
+            damage.skipped += 1
+            continue
+        frame.pts = place
+        given += 1
+        yield frame
+    if not given:
+        raise InputVideoError(f"{file_name(source)}: no picture of the folder can be decoded")
+
+
+def _picture(source: Source, place: int) -> VideoFrame:
+    picture = source.picture(place)
+    name = f"{file_name(source)}: the picture {file_name(picture)}"
+    try:
+        with open_input(picture) as container:
+            stream = container.streams.video[0]
+            if source.demuxer == "jpeg_pipe":
+                # Of one that is cut short FFmpeg would make up the rest.
+                stream.codec_context.options = {"err_detect": "explode"}
+            frame = next(container.decode(stream), None)
+    except AV_ERRORS as exc:
+        message = f"{name} cannot be decoded: {cause(exc)}"
+        raise InputVideoError(message + _hint(exc)) from exc
+    if frame is None:
+        raise InputVideoError(f"{name} cannot be decoded: there is none in the file")
+    return frame
 
 
 def _packets(
@@ -195,6 +250,9 @@ def choose_stream(
     The order in the file decides, not the size of the picture: empty tracks are passed over,
     a small auxiliary track is taken if it comes first. InputVideoError when there is none.
     """
+    source = find_source(path)
+    if source.pictures:
+        return 0, next(_decode_pictures(source, Damage() if allow_damaged else None))
     name = file_name(path)
     with open_input(path) as container:
         candidates = [s.index for s in container.streams.video if not s.disposition & _COVER]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
+import numpy.typing as npt
 from av.codec.context import CodecContext
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
@@ -41,5 +42,11 @@ def png(rgb: Frames, bit_depth: int = 8) -> bytes:
 def _frame(rgb: Frames, bit_depth: int) -> VideoFrame:
     if bit_depth == 8:
         return VideoFrame.from_ndarray(rgb, format="rgb24")
-    scaled = (rgb * np.float32(65535 / peak(bit_depth)) + np.float32(0.5)).astype(np.uint16)
-    return VideoFrame.from_ndarray(scaled, format="rgb48le").reformat(format="rgb48be")
+    deep = sixteen_bits(rgb, bit_depth)
+    return VideoFrame.from_ndarray(deep, format="rgb48le").reformat(format="rgb48be")
+
+
+def sixteen_bits(rgb: Frames, bit_depth: int) -> npt.NDArray[np.uint16]:
+    """Samples scaled from one largest value to the other and rounded."""
+    scaled = rgb * np.float32(65535 / peak(bit_depth)) + np.float32(0.5)
+    return scaled.astype(np.uint16)
