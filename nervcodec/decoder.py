@@ -24,6 +24,7 @@ from nervcodec.errors import BitstreamError, UsageError
 from nervcodec.samples import convert_depth
 from nervcodec.targets import PNG, RAW, Output, Target, choose_target
 from nervcodec.video.cut import cut
+from nervcodec.video.formats import default_codec
 from nervcodec.video.hdr import NO_HDR, HdrInfo
 from nervcodec.video.info import (
     Chapter,
@@ -40,7 +41,7 @@ from nervcodec.video.uncompressed import (
     Y4mWriter,
     constant_rate,
 )
-from nervcodec.video.writer import VideoWriter, default_codec
+from nervcodec.video.writer import VideoWriter
 
 __all__ = ["DecodeConfig", "DecodeReport", "FrameCallback", "HfsvFile", "color_info", "decode"]
 

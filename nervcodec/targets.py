@@ -15,14 +15,14 @@ from typing import BinaryIO, TypeAlias
 
 from nervcodec.errors import OutputError, UsageError
 from nervcodec.files import atomic_folder, atomic_output, check_folder, check_output
-from nervcodec.video.uncompressed import picture_name
-from nervcodec.video.writer import (
+from nervcodec.video.formats import (
     CONTAINERS,
     DEFAULT_CRF,
     DEFAULT_PRESET,
     OutputFormat,
     output_format,
 )
+from nervcodec.video.uncompressed import picture_name
 
 Y4M, RAW, PNG = "y4m", "raw", "png"
 FORMATS = (*(suffix[1:] for suffix in CONTAINERS), Y4M, RAW, PNG)

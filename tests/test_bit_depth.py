@@ -25,11 +25,12 @@ from nervcodec.info import probe as probe_hfsv
 from nervcodec.metrics import FrameStatistics, psnr
 from nervcodec.samples import convert_depth, peak, sample_type
 from nervcodec.video.color import frame_to_rgb, rgb_to_frame
+from nervcodec.video.formats import OutputFormat
 from nervcodec.video.hdr import NO_HDR, HdrInfo, hdr_info
 from nervcodec.video.info import ColorInfo
 from nervcodec.video.reader import VideoReader
 from nervcodec.video.still import png
-from nervcodec.video.writer import OutputFormat, VideoWriter
+from nervcodec.video.writer import VideoWriter
 
 DISPLAY = (34000, 16000, 13250, 34500, 7500, 3000, 15635, 16450, 10_000_000, 50)
 HDR = HdrInfo(DISPLAY, (1000, 400))

@@ -15,8 +15,9 @@ from video_helpers import ClipSpec, make_clip
 
 import nervcodec
 from nervcodec.config import TrainConfig
+from nervcodec.video.formats import OutputFormat
 from nervcodec.video.info import ColorInfo
-from nervcodec.video.writer import OutputFormat, VideoWriter
+from nervcodec.video.writer import VideoWriter
 from tests.synthetic import SMALLEST, moving_pattern, write_clip
 
 UNEVEN = [0, 40, 120, 130, 330, 400, 640, 700]  # ms; the last frame is shown for 10

@@ -34,9 +34,10 @@ import nervcodec
 from nervcodec.cli import main as cli_main
 from nervcodec.errors import InputVideoError
 from nervcodec.samples import peak
+from nervcodec.video.formats import OutputFormat
 from nervcodec.video.info import VideoInfo
 from nervcodec.video.reader import VideoReader, probe
-from nervcodec.video.writer import OutputFormat, VideoWriter
+from nervcodec.video.writer import VideoWriter
 from tests.synthetic import SMALLEST
 
 CROP = (32, 24)

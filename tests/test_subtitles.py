@@ -27,6 +27,7 @@ from video_helpers import (
 
 from nervcodec.errors import BitstreamError, HfsvError, InputVideoError
 from nervcodec.video import passthrough as passthrough_module
+from nervcodec.video.formats import OutputFormat
 from nervcodec.video.info import (
     MAX_CHAPTERS,
     Chapter,
@@ -39,7 +40,7 @@ from nervcodec.video.info import (
 from nervcodec.video.passthrough import AudioCopy, Passthrough, extract
 from nervcodec.video.reader import probe
 from nervcodec.video.remux import open_memory_output
-from nervcodec.video.writer import OutputFormat, VideoWriter
+from nervcodec.video.writer import VideoWriter
 
 FORMATS = {
     "mp4": OutputFormat("mp4", "h264", 30, "ultrafast"),

@@ -26,12 +26,13 @@ from video_helpers import (
 )
 
 from nervcodec.errors import BitstreamError, HfsvError, InputVideoError
+from nervcodec.video.formats import OutputFormat
 from nervcodec.video.info import ColorInfo
 from nervcodec.video.passthrough import MAX_STREAMS, Passthrough, copy_into, extract
 from nervcodec.video.reader import probe
 from nervcodec.video.remux import PacketOrder, open_memory_output
 from nervcodec.video.remux import packets_of as read_audio_packets
-from nervcodec.video.writer import OutputFormat, VideoWriter
+from nervcodec.video.writer import VideoWriter
 
 MP4 = OutputFormat("mp4", "h264", 30, "ultrafast")
 MOV = OutputFormat("mov", "h264", 30, "ultrafast")

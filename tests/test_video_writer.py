@@ -24,10 +24,11 @@ from video_helpers import (
 
 from nervcodec.errors import OutputError, UsageError
 from nervcodec.video.color import frame_to_rgb, rgb_to_frame
+from nervcodec.video.formats import OutputFormat, output_format
 from nervcodec.video.info import ColorInfo
 from nervcodec.video.passthrough import extract
 from nervcodec.video.reader import VideoReader, probe
-from nervcodec.video.writer import OutputFormat, VideoWriter, output_format
+from nervcodec.video.writer import VideoWriter
 
 BT709 = ColorInfo(1, 1, 1, False)
 FAST = OutputFormat("mp4", "h264", crf=12, preset="veryfast")

@@ -586,8 +586,9 @@ def audio_target() -> Target:
     import numpy as np
 
     from nervcodec.bitstream.stream import decode_audio
+    from nervcodec.video.formats import OutputFormat
     from nervcodec.video.info import ColorInfo
-    from nervcodec.video.writer import OutputFormat, VideoWriter
+    from nervcodec.video.writer import VideoWriter
 
     formats = (
         OutputFormat("matroska", "ffv1"),

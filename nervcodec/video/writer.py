@@ -10,9 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from fractions import Fraction
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -23,10 +21,17 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from nervcodec.errors import HfsvError, OutputError, UsageError
-from nervcodec.samples import BIT_DEPTHS, Frames, convert_depth
+from nervcodec.errors import HfsvError, OutputError
+from nervcodec.samples import Frames, convert_depth
 from nervcodec.video.color import rgb_to_frame
 from nervcodec.video.errors_av import AV_ERRORS, cause, file_name, is_system_error
+from nervcodec.video.formats import (
+    ENCODERS,
+    MIN_HEVC_SIDE,
+    OutputFormat,
+    fitting_chapters,
+    fitting_tags,
+)
 from nervcodec.video.hdr import NO_HDR, HdrInfo
 from nervcodec.video.info import UNSPECIFIED, Chapter, ColorInfo
 from nervcodec.video.passthrough import AudioCopy
@@ -35,30 +40,6 @@ from nervcodec.video.remux import MAX_TIMESCALE, common_timescale, muxer_options
 if TYPE_CHECKING:
     from av.container.core import Chapter as AVChapter
 
-CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-"""FFmpeg's muxer by suffix of the output file."""
-
-_DEFAULT_CODEC = {"mp4": "h264", "mov": "h264", "matroska": "ffv1"}
-_CODECS = {
-    "mp4": ("h264", "hevc"),
-    "mov": ("h264", "hevc"),
-    "matroska": ("ffv1", "h264", "hevc"),
-}
-_ENCODERS = {"h264": "libx264", "hevc": "libx265", "ffv1": "ffv1"}
-_MAX_DEPTH = {"h264": 10, "hevc": 12, "ffv1": 12}
-_USUAL_DEPTH = {"h264": 10, "hevc": 10, "ffv1": 12}
-"""Players show HEVC of 10 bits, hardly ever of 12."""
-
-DEFAULT_CRF = 12
-DEFAULT_PRESET = "medium"
-PRESETS = (
-    *("ultrafast", "superfast", "veryfast", "faster", "fast"),
-    *("medium", "slow", "slower", "veryslow", "placebo"),
-)
-"""Names that x264 and x265 give to their trades of speed for size."""
-
-_MIN_HEVC_SIDE = 64
-"""x265 4.2 writes past its look-ahead arrays on smaller frames, which may end the process."""
 _NEVER_REORDERED = 2
 """Frames of a clip too short for B-frames. x265 4.2 gives its packets random decoding times."""
 _MIN_MOV_TIMESCALE = 10000
@@ -66,14 +47,6 @@ _MIN_MOV_TIMESCALE = 10000
 _MATROSKA_TICKS = 1000
 _MAX_SAMPLE_TICKS = 2**31 - 1
 """What one sample of MP4 may last; a chapter is one."""
-
-_MOV_TAGS = frozenset(("title", "artist", "album", "date", "genre", "comment", "copyright"))
-_MP4_TAGS = _MOV_TAGS | {"composer", "description", "synopsis", "show", "episode_id", "network"}
-_TAGS = {"mp4": _MP4_TAGS, "mov": _MOV_TAGS}
-"""What FFmpeg writes to MP4 and MOV; Matroska takes every tag."""
-
-_OTHER_TAGS = {"author": "artist", "year": "date"}
-"""Tags that MP4 and MOV have under another name."""
 
 _CHAPTER_TIME_BASE = Fraction(1, 10**9)
 
@@ -83,69 +56,6 @@ _PATIENCE = 1000000
 _FALLBACK_TIME_BASE = Fraction(1, 90000)
 _KNOWN_PRIMARIES = frozenset((1, *range(4, 13), 22))
 _KNOWN_TRANSFERS = frozenset((1, *range(4, 19)))
-
-
-@dataclass(frozen=True)
-class OutputFormat:
-    """Container (``mp4``, ``mov``, ``matroska``) and codec (``h264``, ``hevc``, ``ffv1``).
-
-    ``crf`` and ``preset`` are x264's and x265's; at crf 12 what is lost is not seen. FFV1 has
-    no such setting: it loses nothing. ``bit_depth`` None is that of the frames, but in H.264 and
-    HEVC at most 10.
-    """
-
-    container: str
-    codec: str
-    crf: int = DEFAULT_CRF
-    preset: str = DEFAULT_PRESET
-    bit_depth: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.codec not in _CODECS.get(self.container, ()):
-            raise UsageError(f"{self.container} output cannot be in {self.codec}")
-        if not 0 <= self.crf <= 51:
-            raise UsageError(f"crf must be 0 to 51, not {self.crf}")
-        if self.preset not in PRESETS:
-            raise UsageError(f"unknown preset {self.preset}, it is one of {' '.join(PRESETS)}")
-        depths = [depth for depth in BIT_DEPTHS if depth <= _MAX_DEPTH[self.codec]]
-        if self.bit_depth not in (None, *depths):
-            raise UsageError(f"{self.codec} has {depths} bits a sample, not {self.bit_depth}")
-
-    def depth(self, frames: int) -> int:
-        """Bits a sample that are written of frames that have so many."""
-        return self.bit_depth or min(frames, _USUAL_DEPTH[self.codec])
-
-
-def output_format(
-    path: str | os.PathLike[str],
-    codec: str | None = None,
-    *,
-    crf: int = DEFAULT_CRF,
-    preset: str = DEFAULT_PRESET,
-    bit_depth: int | None = None,
-) -> OutputFormat:
-    """The format for an output file by its suffix; UsageError names the suffixes known."""
-    suffix = Path(path).suffix.lower()
-    if suffix not in CONTAINERS:
-        known = " ".join(CONTAINERS)
-        raise UsageError(f"{file_name(path)}: unknown kind of video, name it one of {known}")
-    container = CONTAINERS[suffix]
-    codec = codec or _DEFAULT_CODEC[container]
-    if codec not in _CODECS[container]:
-        known = " ".join(_CODECS[container])
-        raise UsageError(f"{file_name(path)}: {suffix} can hold {known}, not {codec}")
-    return OutputFormat(container, codec, crf, preset, bit_depth)
-
-
-def default_codec(fmt: OutputFormat, bit_depth: int, width: int, height: int) -> OutputFormat:
-    """The same with the codec that suits frames of this depth and size, where none was asked for.
-
-    More than 8 bits are written in HEVC, which plays in more places so than H.264, if it can be.
-    """
-    deep = fmt.depth(bit_depth) > 8
-    if fmt.codec == "h264" and deep and min(width, height) >= _MIN_HEVC_SIDE:
-        return replace(fmt, codec="hevc")
-    return fmt
 
 
 class VideoWriter:
@@ -188,9 +98,9 @@ class VideoWriter:
         self._name = file_name(path)
         self._fmt = fmt
         self._size = (width, height)
-        if fmt.codec == "hevc" and min(self._size) < _MIN_HEVC_SIDE:
+        if fmt.codec == "hevc" and min(self._size) < MIN_HEVC_SIDE:
             raise OutputError(
-                f"{self._name}: HEVC needs at least {_MIN_HEVC_SIDE}x{_MIN_HEVC_SIDE} pixels"
+                f"{self._name}: HEVC needs at least {MIN_HEVC_SIDE}x{MIN_HEVC_SIDE} pixels"
             )
         self._color = color
         self._given_depth, self._depth = bit_depth, fmt.depth(bit_depth)
@@ -207,7 +117,8 @@ class VideoWriter:
         self._audio = None
         if passthrough and (audio or subtitles):
             self._audio = AudioCopy(*passthrough, audio=audio, subtitles=subtitles)
-        self._chapters = self._fitting_chapters(chapters)
+        self._chapters, lines = fitting_chapters(fmt.container, chapters)
+        self.warnings += lines
         options = muxer_options(fmt.container, self._timescale())
         if fmt.codec == "ffv1":
             options["max_interleave_delta"] = str(_PATIENCE)
@@ -219,35 +130,14 @@ class VideoWriter:
             if rotation:
                 self._stream.set_display_rotation(rotation)
             self._stream.disposition = Disposition.default
-            self._output.metadata.update(self._fitting_tags(metadata or {}))
+            tags, lines = fitting_tags(fmt.container, metadata or {})
+            self.warnings += lines
+            self._output.metadata.update(tags)
             if self._audio:
                 self._audio.attach(self._output)
                 self.warnings += self._audio.warnings
         except AV_ERRORS as exc:
             raise OutputError(f"{self._name}: cannot be written: {self._why(exc)}") from exc
-
-    def _fitting_tags(self, tags: dict[str, str]) -> dict[str, str]:
-        """Those that the container takes, under its names."""
-        known = _TAGS.get(self._fmt.container)
-        if known is None:
-            return tags
-        other = {_OTHER_TAGS[k]: v for k, v in tags.items() if k in _OTHER_TAGS}
-        tags = other | {k: v for k, v in tags.items() if k not in _OTHER_TAGS}
-        lost = sorted(tags.keys() - known)
-        if lost:
-            self.warnings.append(f"tags left out, {self._fmt.container} has none: {' '.join(lost)}")
-        return {k: v for k, v in tags.items() if k in known}
-
-    def _fitting_chapters(self, chapters: Sequence[Chapter]) -> list[Chapter]:
-        """As the container can say it: those of MP4 and MOV follow each other without gaps."""
-        if self._fmt.container == "matroska" or not chapters:
-            return list(chapters)
-        if any(a.end != b.start for a, b in itertools.pairwise(chapters)):
-            self.warnings.append(
-                f"chapters last until the next begins: {self._fmt.container} has no end of them"
-            )
-        ends = [*(chapter.start for chapter in chapters[1:]), chapters[-1].end]
-        return [Chapter(c.start, end, c.title) for c, end in zip(chapters, ends, strict=True)]
 
     def _representable(self, time_base: Fraction) -> Fraction:
         """The time base itself where 32 bits hold it, else a fine one."""
@@ -300,7 +190,7 @@ class VideoWriter:
     ) -> VideoStream:
         """Add and set up the video stream; raises what PyAV raises."""
         rate = (frame_rate or Fraction(25)).limit_denominator(100000)
-        encoder = _ENCODERS[self._fmt.codec]
+        encoder = ENCODERS[self._fmt.codec]
         stream = self._output.add_stream(encoder, rate=rate, options=self._codec_options())
         assert isinstance(stream, VideoStream)
         context = stream.codec_context
@@ -332,7 +222,7 @@ class VideoWriter:
         if self._fmt.codec == "hevc":
             parameters.append("log-level=none")
         if parameters:
-            options[f"{_ENCODERS[self._fmt.codec].removeprefix('lib')}-params"] = ":".join(
+            options[f"{ENCODERS[self._fmt.codec].removeprefix('lib')}-params"] = ":".join(
                 parameters
             )
         return options
