@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import time
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from fractions import Fraction
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 
 from nervcodec.bitstream.segment import Segment, decode_segment, encode_segment
-from nervcodec.bitstream.stream import MAX_AUDIO_BYTES, AudioData, StreamReader, write_stream
+from nervcodec.bitstream.stream import AudioData, StreamReader, write_stream
 from nervcodec.bitstream.syntax import (
     FORMAT_MAJOR,
     FORMAT_MINOR,
@@ -39,7 +40,7 @@ from nervcodec.errors import (
 from nervcodec.files import atomic_output, check_output, file_digest
 from nervcodec.inference import Frames, FramesDigest, SegmentRenderer, select_device
 from nervcodec.metrics import FrameStatistics, bits_per_pixel
-from nervcodec.rate_control import default_params, design_model
+from nervcodec.rate_control import default_params, design_model, least_params
 from nervcodec.reports import EncodeCallback, EncodeProgress, EncodeReport
 from nervcodec.segments import SegmentPlan, plan_segments, share_params
 from nervcodec.training.checkpoint import (
@@ -53,16 +54,13 @@ from nervcodec.training.trainer import Trainer, TrainProgress
 from nervcodec.version import __version__
 from nervcodec.video.info import chapters_to_meta, tags_to_meta
 from nervcodec.video.passthrough import Passthrough, extract
-from nervcodec.video.reader import VideoReader
+from nervcodec.video.reader import SourceFrame, VideoReader
 from nervcodec.video.scenes import SceneDetector
 
 Stop = Callable[[], bool]
 
 STOPPED_FRAMES = 16
 """Frames of a segment that are measured when the encode was asked to stop."""
-
-HELD_BYTES = 2 << 30
-"""Frames of a clip up to this size are kept from the first reading; others are read again."""
 
 MAX_TITLE = 256
 
@@ -74,23 +72,25 @@ ESTIMATED_BYTES = 0.9
 class _Clip:
     """What the first reading of the source found out.
 
+    Frames are not among it: they are read again, a segment at a time.
+
     Attributes:
+        pts: of all frames, 8 bytes each.
         cuts: frames that begin a scene, where they were asked for.
-        frames: None for a long clip.
     """
 
-    pts: list[int]
+    pts: array[int]
     cuts: list[int]
-    frames: Frames | None
 
 
 @dataclass(frozen=True)
 class _Coded:
     """One segment as it goes into the file; ``digest`` is None where it was not asked for."""
 
-    segment: Segment
-    digest: bytes | None
     trained: TrainedSegment
+    model: ModelSpec
+    symbols_crc: int
+    digest: bytes | None
 
 
 def encode(
@@ -156,6 +156,7 @@ class _Encode:
         )
         self._statistics = FrameStatistics()
         self._epochs = config.train.epochs
+        self._read_warnings: list[str] = []
 
     def run(self, stop: Stop) -> EncodeReport:
         started = time.perf_counter()
@@ -166,7 +167,7 @@ class _Encode:
         models = self._design(plan)
         audio = self._audio(clip.pts)
         self._announce(models, plan, audio)
-        coded = self._code_segments(clip, models, plan, stop)
+        coded = self._code_segments(models, plan, stop)
         cut = len(coded) < len(plan.lengths)
         interrupted = cut or any(part.digest is None for part in coded)
         if cut:
@@ -201,10 +202,9 @@ class _Encode:
             self._say("resume", "", (text,))
 
     def _scan(self, stop: Stop) -> _Clip:
-        """Read the whole clip once: timestamps, and the frames unless they are too many."""
-        pts: list[int] = []
+        """Read the whole clip once: timestamps, and cuts where they were asked for."""
+        pts = array("q")
         cuts: list[int] = []
-        held: list[Frames] | None = []
         threshold = self._config.scene_cut
         size = (self._reader.out_width, self._reader.out_height)
         detector = None if threshold is None else SceneDetector(*size, threshold)
@@ -214,13 +214,10 @@ class _Encode:
             if detector is not None and detector.begins_scene(frame.rgb):
                 cuts.append(len(pts))
             pts.append(frame.pts)
-            if held is not None:
-                held.append(frame.rgb)
-                if len(held) * frame.rgb.nbytes > HELD_BYTES:
-                    held = None
         if not pts:
             raise InputVideoError(f"{self._source}: no frame could be decoded")
-        return _Clip(pts, cuts, None if held is None else np.stack(held))
+        self._read_warnings = self._reader.warnings
+        return _Clip(pts, cuts)
 
     def _plan(self, clip: _Clip) -> SegmentPlan:
         keyint, frames, ticks = self._config.keyint, None, None
@@ -231,25 +228,33 @@ class _Encode:
         width, height = self._reader.out_width, self._reader.out_height
         return plan_segments(clip.pts, width, height, keyint=frames, ticks=ticks, cuts=clip.cuts)
 
-    def _segment_frames(self, clip: _Clip, plan: SegmentPlan) -> Iterator[Frames]:
-        if clip.frames is not None:
-            for first, count in plan.ranges():
-                yield clip.frames[first : first + count]
-            return
-        frames = iter(self._reader)
-        for _, count in plan.ranges():
-            shape = (count, self._reader.out_height, self._reader.out_width, 3)
-            segment = np.empty(shape, dtype=np.uint8)
-            for index in range(count):
-                segment[index] = next(frames).rgb
-            yield segment
+    def _next_frames(self, source: Iterator[SourceFrame], count: int) -> Frames:
+        """The next ``count`` frames, (count, H, W, 3)."""
+        first = self._next_frame(source)
+        frames = np.empty((count, *first.shape), dtype=first.dtype)
+        frames[0] = first
+        for index in range(1, count):
+            frames[index] = self._next_frame(source)
+        return frames
+
+    def _next_frame(self, source: Iterator[SourceFrame]) -> Frames:
+        frame = next(source, None)
+        if frame is None:
+            raise InputVideoError(f"{self._source}: has changed since it was first read")
+        return frame.rgb
 
     def _design(self, plan: SegmentPlan) -> list[ModelSpec]:
         width, height = self._reader.out_width, self._reader.out_height
         config = self._config.model
         params = config.params or default_params(width, height, plan.frames)
+        least = [least_params(config, width, height, frames) for frames in plan.lengths]
+        if len(least) > 1 and sum(least) > params:
+            raise TargetError(
+                f"{params} parameters are too few: the narrowest networks for {len(least)} "
+                f"segments of {width}x{height} have {sum(least)} (--params, --keyint)"
+            )
         models = []
-        for frames, share in zip(plan.lengths, share_params(params, plan), strict=True):
+        for frames, share in zip(plan.lengths, share_params(params, plan, least), strict=True):
             model = design_model(config, share, width, height, frames)
             try:
                 check_limits(model, width, height, frames, Limits())
@@ -288,39 +293,45 @@ class _Encode:
     def _warnings(self, audio: Passthrough | None) -> tuple[str, ...]:
         """What the file does not keep of the source; known before the training."""
         dropped = (f"not kept: {text}" for text in (audio.dropped if audio else ()))
-        lines = (*self._reader.info.warnings, *self._reader.warnings, *dropped)
+        lines = (*self._reader.info.warnings, *self._read_warnings, *dropped)
         return tuple(dict.fromkeys(lines))
 
     def _code_segments(
-        self, clip: _Clip, models: list[ModelSpec], plan: SegmentPlan, stop: Stop
+        self, models: list[ModelSpec], plan: SegmentPlan, stop: Stop
     ) -> list[_Coded]:
-        """All segments, or those that were reached when the encode was asked to stop."""
+        """All segments, or those that were reached when the encode was asked to stop.
+
+        The frames of one are let go of before those of the next are read.
+        """
         coded: list[_Coded] = []
-        unfinished = False
-        for index, frames in enumerate(self._segment_frames(clip, plan)):
-            trained = self._keeper.segment(index)
-            if trained is None:
-                if coded and (unfinished or stop()):
-                    break
-                trainer = Trainer(frames, models[index], self._config.train, self._device)
-                trained = self._train(trainer, frames, index, plan, models[index], stop)
-                unfinished = not trainer.finished
-                if unfinished and coded and trainer.epochs_done == 0:
-                    break
-                self._epochs = trainer.epochs_done
-            coded.append(self._verify(trained, frames, plan, stop))
+        source = iter(self._reader)
+        for index, model in enumerate(models):
+            unfinished = bool(coded) and coded[-1].trained.float_psnr is None
+            if coded and self._keeper.segment(index) is None and (unfinished or stop()):
+                break
+            frames = self._next_frames(source, plan.lengths[index])
+            part = self._code_segment(frames, index, plan, model, stop)
+            del frames
+            if part is None:
+                break
+            coded.append(part)
         return coded
 
+    def _code_segment(
+        self, frames: Frames, index: int, plan: SegmentPlan, model: ModelSpec, stop: Stop
+    ) -> _Coded | None:
+        """One segment, trained unless the checkpoint has it, and decoded again."""
+        trained = self._keeper.segment(index) or self._train(frames, index, plan, model, stop)
+        return None if trained is None else self._verify(trained, frames, plan, stop)
+
     def _train(
-        self,
-        trainer: Trainer,
-        frames: Frames,
-        index: int,
-        plan: SegmentPlan,
-        model: ModelSpec,
-        stop: Stop,
-    ) -> TrainedSegment:
-        """Train, quantize and code one segment, or go on with it."""
+        self, frames: Frames, index: int, plan: SegmentPlan, model: ModelSpec, stop: Stop
+    ) -> TrainedSegment | None:
+        """Train, quantize and code one segment, or go on with it.
+
+        None if it was stopped in its first epoch, where there are segments before it.
+        """
+        trainer = Trainer(frames, model, self._config.train, self._device)
         width, height = self._reader.out_width, self._reader.out_height
         before, total = sum(plan.lengths[:index]), plan.frames
         spent, started = self._keeper.seconds, time.perf_counter()
@@ -352,6 +363,9 @@ class _Encode:
         trained = TrainedSegment(encode_segment(segment)[0], network.psnr, seconds())
         if trainer.finished:
             self._keeper.add(trained)
+        elif index > 0 and trainer.epochs_done == 0:
+            return None
+        self._epochs = trainer.epochs_done
         return trained
 
     def _verify(
@@ -378,8 +392,10 @@ class _Encode:
             place = (segment.index + 1, len(plan.lengths))
             self._progress(EncodeProgress("verify", *place, done, description=text))
             if not stopping and number + 1 < count and stop():
-                return _Coded(segment, None, trained)
-        return _Coded(segment, None if stopping else digest.digest(), trained)
+                stopping = True
+                break
+        checked = None if stopping else digest.digest()
+        return _Coded(trained, segment.model, segment.symbols_crc(), checked)
 
     def _header(self, plan: SegmentPlan, duration: int) -> StreamHeader:
         info = self._reader.info
@@ -399,22 +415,16 @@ class _Encode:
             rotation=info.rotation,
         )
 
-    def _audio(self, pts: list[int], cut: bool = False) -> Passthrough | None:
+    def _audio(self, pts: Sequence[int], cut: bool = False) -> Passthrough | None:
         """What to pass through, up to the end of the last frame where frames were left out."""
         info, config = self._reader.info, self._config
         sound = config.audio and info.has_audio
         if not sound and not (config.subtitles and info.has_subtitles):
             return None
         end = self._end(pts) if cut or config.frames is not None else None
-        audio = extract(self._source, end=end, audio=config.audio, subtitles=config.subtitles)
-        if audio is not None and len(audio.data) > MAX_AUDIO_BYTES:
-            raise InputVideoError(
-                f"{self._source}: its audio has {len(audio.data)} bytes, more than the "
-                f"{MAX_AUDIO_BYTES} that a file may hold (-an leaves it out)"
-            )
-        return audio
+        return extract(self._source, end=end, audio=config.audio, subtitles=config.subtitles)
 
-    def _end(self, pts: list[int]) -> Fraction:
+    def _end(self, pts: Sequence[int]) -> Fraction:
         """When the last of some frames ends, in seconds."""
         return Fraction(pts[-1] + _common_step(pts, self._reader)) * self._reader.info.time_base
 
@@ -422,7 +432,7 @@ class _Encode:
         self,
         path: Path,
         header: StreamHeader,
-        pts: list[int],
+        pts: Sequence[int],
         coded: list[_Coded],
         audio: Passthrough | None,
     ) -> None:
@@ -433,7 +443,7 @@ class _Encode:
                 header,
                 pts[: header.frames],
                 header.frame_duration,
-                [c.segment for c in coded],
+                (decode_segment(c.trained.payload, header, Limits()) for c in coded),
                 digests if len(digests) == len(coded) else None,
                 self._meta(audio, self._end(pts[: header.frames])),
                 AudioData(audio.container, audio.data) if audio and audio.data else None,
@@ -474,10 +484,10 @@ class _Encode:
         with path.open("rb") as stream:
             reader = StreamReader(stream, Limits())
             for index, part in enumerate(coded):
-                assert reader.segment(index).symbols_crc() == part.segment.symbols_crc()
+                assert reader.segment(index).symbols_crc() == part.symbols_crc
         header, lengths = reader.header, plan.lengths
         params = sum(
-            parameter_count(c.segment.model, header.width, header.height, n)
+            parameter_count(c.model, header.width, header.height, n)
             for c, n in zip(coded, lengths, strict=True)
         )
         floats = [c.trained.float_psnr for c in coded]
@@ -523,7 +533,7 @@ def _seconds(duration: timedelta) -> Fraction:
     return Fraction(duration // timedelta(microseconds=1), 1_000_000)
 
 
-def _common_step(pts: list[int], reader: VideoReader) -> int:
+def _common_step(pts: Sequence[int], reader: VideoReader) -> int:
     """The most frequent step between frames, in ticks; one frame lasts as the rate says."""
     steps = Counter(after - before for before, after in pairwise(pts))
     if steps:

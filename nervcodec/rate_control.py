@@ -95,13 +95,19 @@ def _model(
     return ModelSpec(tuple(stages), embedding, stem, hfscm=config.hfscm_spec, msfrp_stage=msfrp)
 
 
+def least_params(config: ModelConfig, width: int, height: int, frames: int) -> int:
+    """Parameters and embedding values of the narrowest network."""
+    narrowest = _model(config, choose_strides(width, height), 1, WIDTH_UNITS)
+    return parameter_count(narrowest, width, height, frames)
+
+
 def design_model(
     config: ModelConfig, params: int, width: int, height: int, frames: int
 ) -> ModelSpec:
     """The widest network whose exact count of parameters and embedding values is <= ``params``.
 
     Raises:
-        TargetError: if even the narrowest network has more; the message says how many.
+        TargetError: if they are less than :func:`least_params`; the message says how many.
     """
     strides = choose_strides(width, height)
     stride = math.prod(strides)
@@ -112,12 +118,14 @@ def design_model(
     def count(units: int) -> int:
         return parameter_count(_model(config, strides, embedding, units), width, height, frames)
 
-    narrowest = count(WIDTH_UNITS)
+    narrowest = least_params(config, width, height, frames)
     if narrowest > params:
         raise TargetError(
             f"{params} parameters are too few: the narrowest network for {frames} frames of "
             f"{width}x{height} has {narrowest} (--params, --keyint)"
         )
+    while count(WIDTH_UNITS) > params:
+        embedding -= 1
     low, high = WIDTH_UNITS, 2 * WIDTH_UNITS
     while high < MAX_CHANNELS * WIDTH_UNITS and count(high) <= params:
         low, high = high, 2 * high

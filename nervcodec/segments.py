@@ -87,7 +87,24 @@ def _equal_parts(frames: int, longest: int) -> list[int]:
     return [base + 1] * longer + [base] * (count - longer)
 
 
-def share_params(params: int, plan: SegmentPlan) -> list[int]:
-    """Parameters for each segment, in proportion to its length; their sum is ``params``."""
-    ends = [params * end // plan.frames for end in itertools.accumulate(plan.lengths)]
+def share_params(params: int, plan: SegmentPlan, least: Sequence[int]) -> list[int]:
+    """Parameters for each segment, in proportion to its length; their sum is ``params``.
+
+    None gets less than its number of ``least``, whose sum must not exceed ``params``: what a
+    short segment's network needs beyond its part is taken from the longer ones'.
+    """
+    wanting: dict[int, int] = {}
+    while True:
+        weights = [0 if n in wanting else length for n, length in enumerate(plan.lengths)]
+        shares = _split(params - sum(wanting.values()), weights)
+        short = {n: low for n, low in enumerate(least) if n not in wanting and shares[n] < low}
+        if not short:
+            return [wanting.get(n, share) for n, share in enumerate(shares)]
+        wanting |= short
+
+
+def _split(total: int, weights: Sequence[int]) -> list[int]:
+    """Parts of ``total`` in proportion to the weights."""
+    whole = sum(weights)
+    ends = [total * end // whole for end in itertools.accumulate(weights)]
     return [after - before for before, after in itertools.pairwise([0, *ends])]

@@ -18,7 +18,7 @@ from nervcodec.bitstream.tensors import parameter_count
 from nervcodec.bitstream.wire import ByteReader
 from nervcodec.config import ModelConfig
 from nervcodec.errors import TargetError
-from nervcodec.rate_control import choose_strides, default_params, design_model
+from nervcodec.rate_control import choose_strides, default_params, design_model, least_params
 from nervcodec.segments import SegmentPlan, plan_segments, share_params
 
 HNERV = ModelConfig(hfscm=False, msfrp=False)
@@ -269,11 +269,51 @@ def test_scenes_get_segments_of_their_own_unless_they_are_short() -> None:
     assert lengths(99) == lengths(1) == (100,)
 
 
-@given(st.integers(1, 10**8), st.lists(st.integers(1, 50), min_size=1, max_size=40))
+LENGTHS = st.lists(st.integers(1, 50), min_size=1, max_size=40)
+
+
+@given(st.integers(1, 10**8), LENGTHS)
 def test_shares_sum_to_the_whole(params: int, lengths: list[int]) -> None:
     plan = SegmentPlan(tuple(lengths))
-    shares = share_params(params, plan)
+    shares = share_params(params, plan, [0] * len(lengths))
     assert sum(shares) == params
     assert len(shares) == len(lengths)
     for share, length in zip(shares, lengths, strict=True):
         assert abs(share - params * length / plan.frames) < 1
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 50), st.integers(0, 5000)), min_size=1, max_size=40),
+    st.integers(0, 100_000),
+)
+def test_no_share_is_less_than_the_least(parts: list[tuple[int, int]], more: int) -> None:
+    lengths, least = zip(*parts, strict=True)
+    shares = share_params(sum(least) + more, SegmentPlan(lengths), least)
+    assert sum(shares) == sum(least) + more
+    assert all(share >= low for share, low in zip(shares, least, strict=True))
+    free = [(s, n) for s, n, low in zip(shares, lengths, least, strict=True) if s > low]
+    # Beyond rounding none gets less a frame than one above its least, and those get the same.
+    for share, length in zip(shares, lengths, strict=True):
+        for other, other_length in free:
+            assert share * other_length - other * length > -length - other_length
+
+
+@given(configs(), SIDES, SIDES, FRAMES)
+def test_the_least_number_of_parameters_is_enough_and_no_less(
+    config: ModelConfig, width: int, height: int, frames: int
+) -> None:
+    least = least_params(config, width, height, frames)
+    model = design_model(config, least, width, height, frames)
+    assert parameter_count(model, width, height, frames) == least
+    assert design_or_none(config, least - 1, width, height, frames) is None
+
+
+def test_a_short_segment_among_long_ones_gets_a_network() -> None:
+    """By length alone it would get 320 parameters, of which no network can be made."""
+    plan = SegmentPlan((12, 180, 180, 3))
+    least = [least_params(HNERV, 176, 144, frames) for frames in plan.lengths]
+    shares = share_params(10_000, plan, least)
+    assert 10_000 * 12 // plan.frames < least[0]
+    for frames, share in zip(plan.lengths, shares, strict=True):
+        model = design_model(HNERV, share, 176, 144, frames)
+        assert parameter_count(model, 176, 144, frames) <= share

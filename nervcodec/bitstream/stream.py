@@ -9,7 +9,7 @@ import itertools
 import math
 import zlib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -88,7 +88,7 @@ def write_stream(
     header: StreamHeader,
     pts: Sequence[int],
     last_duration: int,
-    segments: Sequence[Segment],
+    segments: Iterable[Segment],
     digests: Sequence[bytes] | None,
     meta: dict[str, Any],
     audio: AudioData | None,
