@@ -253,8 +253,9 @@ class _Encode:
                 f"{params} parameters are too few: the narrowest networks for {len(least)} "
                 f"segments of {width}x{height} have {sum(least)} (--params, --keyint)"
             )
+        shares = share_params(params, plan, least) if len(least) > 1 else [params]
         models = []
-        for frames, share in zip(plan.lengths, share_params(params, plan, least), strict=True):
+        for frames, share in zip(plan.lengths, shares, strict=True):
             model = design_model(config, share, width, height, frames)
             try:
                 check_limits(model, width, height, frames, Limits())
