@@ -1,9 +1,10 @@
 """Peak memory against the number of frames: of decoding, and of encoding where a source is given.
 
-``python -m benchmarks.memory`` decodes files of one tiny network with random symbols: what is
-rendered is noise, the way is the same. ``python -m benchmarks.memory CLIP --keyint 10 --frames 10
-20 40`` encodes the beginnings of a clip with the narrowest networks for one epoch, and decodes the
-outcome. Each run has a process of its own; prints JSON lines.
+``python -m benchmarks.memory`` decodes files of tiny networks with random symbols, one for each
+100 frames: what is rendered is noise, the way is the same.
+``python -m benchmarks.memory CLIP --keyint 10 --frames 10 20 40`` encodes the beginnings of a clip
+with the narrowest networks for one epoch, and decodes the outcome. Each run has a process of its
+own; prints JSON lines.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ from nervcodec.bitstream.syntax import StreamHeader
 from nervcodec.bitstream.tensors import tensor_specs
 from nervcodec.config import ModelConfig, parse_size
 from nervcodec.rate_control import design_model, least_params
+from nervcodec.segments import plan_segments
 from nervcodec.video.reader import VideoReader
 
 WIDTH, HEIGHT = 64, 48
-FRAME_COUNTS = (100, 1000, 4000)
+FRAME_COUNTS = (100, 1000, 4000, 10_883)
+KEYINT = 100
 SCALE = 0x3C00
 """2**-7 as the upper half of a float32."""
 
@@ -58,10 +61,10 @@ nervcodec.encode(source, output, config)
 """
 
 
-def write_noise(path: Path, frames: int) -> None:
-    """A valid file of so many frames whose network has random symbols."""
+def noise(index: int, first: int, frames: int) -> Segment:
+    """A segment whose network has random symbols."""
     model = design_model(ModelConfig(), 50 * frames + 20_000, WIDTH, HEIGHT, frames)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(index)
     tensors = tuple(
         QuantizedTensor(
             spec,
@@ -71,12 +74,18 @@ def write_noise(path: Path, frames: int) -> None:
         )
         for spec in tensor_specs(model, WIDTH, HEIGHT, frames)
     )
-    segment = Segment(0, 0, frames, model, tensors)
+    return Segment(index, first, frames, model, tensors)
+
+
+def write_noise(path: Path, frames: int, keyint: int | None = None) -> None:
+    """A valid file of so many frames, in segments of at most ``keyint``; None for a single one."""
+    plan = plan_segments(range(frames), WIDTH, HEIGHT, keyint=keyint)
+    segments = (noise(index, *place) for index, place in enumerate(plan.ranges()))
     header = StreamHeader(
         width=WIDTH,
         height=HEIGHT,
         frames=frames,
-        segments=1,
+        segments=len(plan.lengths),
         time_base=Fraction(1, 25),
         start_pts=0,
         frame_duration=1,
@@ -88,7 +97,8 @@ def write_noise(path: Path, frames: int) -> None:
         rotation=0,
     )
     with path.open("wb") as stream:
-        write_stream(stream, header, range(frames), 1, [segment], [bytes(8)], {}, None)
+        digests = [bytes(8)] * header.segments
+        write_stream(stream, header, range(frames), 1, segments, digests, {}, None)
 
 
 def run(program: str, *arguments: object) -> dict[str, float]:
@@ -101,10 +111,10 @@ def run(program: str, *arguments: object) -> dict[str, float]:
 
 
 def measure_noise(folder: Path) -> None:
-    """Decode files of one segment each."""
+    """Decode files of ever more segments."""
     coded, video = folder / "noise.hfsv", folder / "noise.mp4"
     for frames in FRAME_COUNTS:
-        write_noise(coded, frames)
+        write_noise(coded, frames, KEYINT)
         print(json.dumps({"decode": frames, **run(DECODE, coded, video)}), flush=True)
         video.unlink()
 
