@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import time
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from fractions import Fraction
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 
 from nervcodec.bitstream.segment import Segment, decode_segment, encode_segment
-from nervcodec.bitstream.stream import MAX_AUDIO_BYTES, AudioData, StreamReader, write_stream
+from nervcodec.bitstream.stream import AudioData, StreamReader, write_stream
 from nervcodec.bitstream.syntax import (
     FORMAT_MAJOR,
     FORMAT_MINOR,
@@ -39,10 +40,10 @@ from nervcodec.errors import (
 from nervcodec.files import atomic_output, check_output, file_digest
 from nervcodec.inference import FramesDigest, SegmentRenderer, select_device
 from nervcodec.metrics import FrameStatistics, bits_per_pixel
-from nervcodec.rate_control import default_params, design_model
+from nervcodec.rate_control import default_params, design_model, least_params
 from nervcodec.reports import EncodeCallback, EncodeProgress, EncodeReport
 from nervcodec.samples import Frames, sample_type
-from nervcodec.segments import SegmentPlan, plan_segments, share_params
+from nervcodec.segments import SampleVariance, SegmentPlan, plan_segments, share_params
 from nervcodec.training.checkpoint import (
     CheckpointKeeper,
     TrainedSegment,
@@ -55,16 +56,13 @@ from nervcodec.version import __version__
 from nervcodec.video.info import chapters_between, chapters_to_meta, tags_to_meta
 from nervcodec.video.inputs import Source, find_source
 from nervcodec.video.passthrough import Passthrough, extract
-from nervcodec.video.reader import VideoReader
+from nervcodec.video.reader import SourceFrame, VideoReader
 from nervcodec.video.scenes import SceneDetector
 
 Stop = Callable[[], bool]
 
 STOPPED_FRAMES = 16
 """Frames of a segment that are measured when the encode was asked to stop."""
-
-HELD_BYTES = 2 << 30
-"""Frames of a clip up to this size are kept from the first reading; others are read again."""
 
 MAX_TITLE = 256
 
@@ -76,23 +74,27 @@ ESTIMATED_BYTES = 0.9
 class _Clip:
     """What the first reading of the source found out.
 
+    Frames are not among it: they are read again, a segment at a time.
+
     Attributes:
+        pts: of all frames, 8 bytes each.
         cuts: frames that begin a scene, where they were asked for.
-        frames: None for a long clip.
+        variance: of the samples, 16 bytes a frame.
     """
 
-    pts: list[int]
+    pts: array[int]
     cuts: list[int]
-    frames: Frames | None
+    variance: SampleVariance
 
 
 @dataclass(frozen=True)
 class _Coded:
     """One segment as it goes into the file; ``digest`` is None where it was not asked for."""
 
-    segment: Segment
-    digest: bytes | None
     trained: TrainedSegment
+    model: ModelSpec
+    symbols_crc: int
+    digest: bytes | None
 
 
 def encode(
@@ -184,10 +186,10 @@ class _Encode:
         self._say("read", "reading the source")
         clip = self._scan(stop)
         plan = self._plan(clip)
-        models = self._design(plan)
+        models = self._design(clip, plan)
         audio = self._audio(clip.pts)
         self._announce(models, plan, audio)
-        coded = self._code_segments(clip, models, plan, stop)
+        coded = self._code_segments(models, plan, stop)
         cut = len(coded) < len(plan.lengths)
         interrupted = cut or any(part.digest is None for part in coded)
         if cut:
@@ -222,30 +224,27 @@ class _Encode:
             self._say("resume", "", (text,))
 
     def _scan(self, stop: Stop) -> _Clip:
-        """Read the whole clip once: timestamps, and the frames unless they are too many."""
-        pts: list[int] = []
+        """Read the whole clip once: timestamps, and cuts where they were asked for."""
+        pts = array("q")
         cuts: list[int] = []
-        held: list[Frames] | None = []
         threshold = self._config.scene_cut
         size = (self._reader.out_width, self._reader.out_height)
         depth = self._reader.bit_depth
         detector = None if threshold is None else SceneDetector(*size, threshold, depth)
+        variance = SampleVariance()
         for frame in self._reader:
             _check(stop)
+            variance.add(frame.rgb)
             if detector is not None and detector.begins_scene(frame.rgb):
                 cuts.append(len(pts))
             pts.append(frame.pts)
-            if held is not None:
-                held.append(frame.rgb)
-                if len(held) * frame.rgb.nbytes > HELD_BYTES:
-                    held = None
         if not pts:
             raise InputVideoError(f"{self._source}: no frame could be decoded")
         self._read_warnings = tuple(self._reader.warnings)
         if self._config.start is not None:
             self._origin = pts[0] * self._reader.info.time_base
-            pts = [time - pts[0] for time in pts]
-        return _Clip(pts, cuts, None if held is None else np.stack(held))
+            pts = array("q", (time - pts[0] for time in pts))
+        return _Clip(pts, cuts, variance)
 
     def _plan(self, clip: _Clip) -> SegmentPlan:
         keyint, frames, ticks = self._config.keyint, None, None
@@ -254,30 +253,47 @@ class _Encode:
         else:
             frames = keyint
         width, height = self._reader.out_width, self._reader.out_height
-        return plan_segments(clip.pts, width, height, keyint=frames, ticks=ticks, cuts=clip.cuts)
+        return plan_segments(
+            clip.pts,
+            width,
+            height,
+            keyint=frames,
+            ticks=ticks,
+            cuts=clip.cuts,
+            sample_bytes=sample_type(self._reader.bit_depth).itemsize,
+        )
 
-    def _segment_frames(self, clip: _Clip, plan: SegmentPlan) -> Iterator[Frames]:
-        if clip.frames is not None:
-            for first, count in plan.ranges():
-                yield clip.frames[first : first + count]
-            return
-        frames = iter(self._reader)
-        for _, count in plan.ranges():
-            shape = (count, self._reader.out_height, self._reader.out_width, 3)
-            segment = np.empty(shape, dtype=sample_type(self._reader.bit_depth))
-            for index in range(count):
-                frame = next(frames, None)
-                if frame is None:
-                    raise InputVideoError(f"{self._source}: changed while it was being encoded")
-                segment[index] = frame.rgb
-            yield segment
+    def _next_frames(self, source: Iterator[SourceFrame], count: int) -> Frames:
+        """The next ``count`` frames, (count, H, W, 3)."""
+        first = self._next_frame(source)
+        frames = np.empty((count, *first.shape), dtype=first.dtype)
+        frames[0] = first
+        for index in range(1, count):
+            frames[index] = self._next_frame(source)
+        return frames
 
-    def _design(self, plan: SegmentPlan) -> list[ModelSpec]:
+    def _next_frame(self, source: Iterator[SourceFrame]) -> Frames:
+        frame = next(source, None)
+        if frame is None:
+            raise InputVideoError(f"{self._source}: has changed since it was first read")
+        return frame.rgb
+
+    def _design(self, clip: _Clip, plan: SegmentPlan) -> list[ModelSpec]:
         width, height = self._reader.out_width, self._reader.out_height
         config = self._config.model
         params = config.params or default_params(width, height, plan.frames)
+        least = [least_params(config, width, height, frames) for frames in plan.lengths]
+        if len(least) > 1 and sum(least) > params:
+            raise TargetError(
+                f"{params} parameters are too few: the narrowest networks for {len(least)} "
+                f"segments of {width}x{height} have {sum(least)} (--params, --keyint)"
+            )
+        shares = [params]
+        if len(least) > 1:
+            difficulties = [clip.variance.over(*run) for run in plan.ranges()]
+            shares = share_params(params, plan, least, difficulties)
         models = []
-        for frames, share in zip(plan.lengths, share_params(params, plan), strict=True):
+        for frames, share in zip(plan.lengths, shares, strict=True):
             model = design_model(config, share, width, height, frames)
             try:
                 check_limits(model, width, height, frames, Limits())
@@ -320,38 +336,41 @@ class _Encode:
         return tuple(dict.fromkeys(lines))
 
     def _code_segments(
-        self, clip: _Clip, models: list[ModelSpec], plan: SegmentPlan, stop: Stop
+        self, models: list[ModelSpec], plan: SegmentPlan, stop: Stop
     ) -> list[_Coded]:
-        """All segments, or those that were reached when the encode was asked to stop."""
+        """All segments, or those that were reached when the encode was asked to stop.
+
+        The frames of one are let go of before those of the next are read.
+        """
         coded: list[_Coded] = []
-        unfinished = False
-        for index, frames in enumerate(self._segment_frames(clip, plan)):
-            trained = self._keeper.segment(index)
-            if trained is None:
-                if coded and (unfinished or stop()):
-                    break
-                trainer = self._trainer(frames, models[index])
-                trained = self._train(trainer, frames, index, plan, models[index], stop)
-                unfinished = not trainer.finished
-                if unfinished and coded and trainer.epochs_done == 0:
-                    break
-                self._epochs = trainer.epochs_done
-            coded.append(self._verify(trained, frames, plan, stop))
+        source = iter(self._reader)
+        for index, model in enumerate(models):
+            unfinished = bool(coded) and coded[-1].trained.float_psnr is None
+            if coded and self._keeper.segment(index) is None and (unfinished or stop()):
+                break
+            frames = self._next_frames(source, plan.lengths[index])
+            part = self._code_segment(frames, index, plan, model, stop)
+            del frames
+            if part is None:
+                break
+            coded.append(part)
         return coded
 
-    def _trainer(self, frames: Frames, model: ModelSpec) -> Trainer:
-        return Trainer(frames, model, self._config.train, self._device, self._reader.bit_depth)
+    def _code_segment(
+        self, frames: Frames, index: int, plan: SegmentPlan, model: ModelSpec, stop: Stop
+    ) -> _Coded | None:
+        """One segment, trained unless the checkpoint has it, and decoded again."""
+        trained = self._keeper.segment(index) or self._train(frames, index, plan, model, stop)
+        return None if trained is None else self._verify(trained, frames, plan, stop)
 
     def _train(
-        self,
-        trainer: Trainer,
-        frames: Frames,
-        index: int,
-        plan: SegmentPlan,
-        model: ModelSpec,
-        stop: Stop,
-    ) -> TrainedSegment:
-        """Train, quantize and code one segment, or go on with it."""
+        self, frames: Frames, index: int, plan: SegmentPlan, model: ModelSpec, stop: Stop
+    ) -> TrainedSegment | None:
+        """Train, quantize and code one segment, or go on with it.
+
+        None if it was stopped in its first epoch, where there are segments before it.
+        """
+        trainer = Trainer(frames, model, self._config.train, self._device, self._reader.bit_depth)
         width, height = self._reader.out_width, self._reader.out_height
         before, total = sum(plan.lengths[:index]), plan.frames
         spent, started = self._keeper.seconds, time.perf_counter()
@@ -383,6 +402,9 @@ class _Encode:
         trained = TrainedSegment(encode_segment(segment)[0], network.psnr, seconds())
         if trainer.finished:
             self._keeper.add(trained)
+        elif index > 0 and trainer.epochs_done == 0:
+            return None
+        self._epochs = trainer.epochs_done
         return trained
 
     def _verify(
@@ -414,8 +436,10 @@ class _Encode:
             place = (segment.index + 1, len(plan.lengths))
             self._progress(EncodeProgress("verify", *place, done, description=text))
             if not stopping and number + 1 < count and stop():
-                return _Coded(segment, None, trained)
-        return _Coded(segment, None if stopping else digest.digest(), trained)
+                stopping = True
+                break
+        checked = None if stopping else digest.digest()
+        return _Coded(trained, segment.model, segment.symbols_crc(), checked)
 
     def _header(self, plan: SegmentPlan, duration: int) -> StreamHeader:
         info = self._reader.info
@@ -436,14 +460,14 @@ class _Encode:
             bit_depth=self._reader.bit_depth,
         )
 
-    def _audio(self, pts: list[int], cut: bool = False) -> Passthrough | None:
+    def _audio(self, pts: Sequence[int], cut: bool = False) -> Passthrough | None:
         """What to pass through, of a part of the source that which is heard or shown with it."""
         info, config = self._reader.info, self._config
         sound = config.audio and info.has_audio
         if not sound and not (config.subtitles and info.has_subtitles):
             return None
         cut = cut or config.frames is not None or config.end is not None
-        audio = extract(
+        return extract(
             self._source,
             begin=None if config.start is None else self._origin,
             end=self._origin + self._end(pts) if cut else None,
@@ -451,14 +475,8 @@ class _Encode:
             subtitles=config.subtitles,
             allow_damaged=config.allow_damaged,
         )
-        if audio is not None and len(audio.data) > MAX_AUDIO_BYTES:
-            raise InputVideoError(
-                f"{self._source}: its audio has {len(audio.data)} bytes, more than the "
-                f"{MAX_AUDIO_BYTES} that a file may hold (-an leaves it out)"
-            )
-        return audio
 
-    def _end(self, pts: list[int]) -> Fraction:
+    def _end(self, pts: Sequence[int]) -> Fraction:
         """When the last of some frames ends, in seconds."""
         return Fraction(pts[-1] + _common_step(pts, self._reader)) * self._reader.info.time_base
 
@@ -466,7 +484,7 @@ class _Encode:
         self,
         path: Path,
         header: StreamHeader,
-        pts: list[int],
+        pts: Sequence[int],
         coded: list[_Coded],
         audio: Passthrough | None,
     ) -> None:
@@ -477,7 +495,7 @@ class _Encode:
                 header,
                 pts[: header.frames],
                 header.frame_duration,
-                [c.segment for c in coded],
+                (decode_segment(c.trained.payload, header, Limits()) for c in coded),
                 digests if len(digests) == len(coded) else None,
                 self._meta(audio, self._end(pts[: header.frames])),
                 AudioData(audio.container, audio.data) if audio and audio.data else None,
@@ -523,10 +541,10 @@ class _Encode:
         with path.open("rb") as stream:
             reader = StreamReader(stream, Limits())
             for index, part in enumerate(coded):
-                assert reader.segment(index).symbols_crc() == part.segment.symbols_crc()
+                assert reader.segment(index).symbols_crc() == part.symbols_crc
         header, lengths = reader.header, plan.lengths
         params = sum(
-            parameter_count(c.segment.model, header.width, header.height, n)
+            parameter_count(c.model, header.width, header.height, n)
             for c, n in zip(coded, lengths, strict=True)
         )
         floats = [c.trained.float_psnr for c in coded]
@@ -582,7 +600,7 @@ def _seconds(duration: timedelta) -> Fraction:
     return Fraction(duration // timedelta(microseconds=1), 1_000_000)
 
 
-def _common_step(pts: list[int], reader: VideoReader) -> int:
+def _common_step(pts: Sequence[int], reader: VideoReader) -> int:
     """The most frequent step between frames, in ticks; one frame lasts as the rate says."""
     steps = Counter(after - before for before, after in pairwise(pts))
     if steps:

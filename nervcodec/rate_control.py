@@ -153,13 +153,20 @@ def _transformer(channels: int) -> TransformerSpec:
     )
 
 
+def least_params(config: ModelConfig, width: int, height: int, frames: int) -> int:
+    """Parameters and embedding values of the narrowest network."""
+    strides = choose_strides(width, height, config.network)
+    narrowest = _model(config, strides, 1, MIN_TIME_WIDTH, WIDTH_UNITS)
+    return parameter_count(narrowest, width, height, frames)
+
+
 def design_model(
     config: ModelConfig, params: int, width: int, height: int, frames: int
 ) -> ModelSpec:
     """The widest network whose exact count of parameters and embedding values is <= ``params``.
 
     Raises:
-        TargetError: if even the narrowest network has more; the message says how many.
+        TargetError: if they are less than :func:`least_params`; the message says how many.
     """
     strides = choose_strides(width, height, config.network)
     stride = math.prod(strides)
@@ -174,12 +181,17 @@ def design_model(
     def of_width(units: int) -> ModelSpec:
         return _model(config, strides, embedding, hidden, units)
 
-    narrowest = count(of_width(WIDTH_UNITS))
+    narrowest = least_params(config, width, height, frames)
     if narrowest > params:
         raise TargetError(
             f"{params} parameters are too few: the narrowest network for {frames} frames of "
             f"{width}x{height} has {narrowest} (--params, --keyint)"
         )
+    while count(of_width(WIDTH_UNITS)) > params:
+        if config.network == HNERV:
+            embedding -= 1
+        else:
+            hidden -= 1
     units = _largest(lambda units: count(of_width(units)) <= params, WIDTH_UNITS)
     if config.network == HNERV:
         return of_width(units)

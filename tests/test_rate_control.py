@@ -6,20 +6,24 @@ import itertools
 import math
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import nervcodec
 from nervcodec import rate_control, segments
 from nervcodec.bitstream.syntax import Attention, HfscmSpec, ModelSpec
 from nervcodec.bitstream.tensors import parameter_count
 from nervcodec.bitstream.wire import ByteReader
-from nervcodec.config import ModelConfig
+from nervcodec.config import EncodeConfig, ModelConfig, TrainConfig
 from nervcodec.errors import TargetError
-from nervcodec.rate_control import choose_strides, default_params, design_model
-from nervcodec.segments import SegmentPlan, plan_segments, share_params
+from nervcodec.rate_control import choose_strides, default_params, design_model, least_params
+from nervcodec.segments import SampleVariance, SegmentPlan, plan_segments, share_params
+from tests.synthetic import moving_pattern, write_clip
 
 HNERV = ModelConfig(hfscm=False, msfrp=False)
 SIDES = st.integers(1, 4096)
@@ -269,11 +273,103 @@ def test_scenes_get_segments_of_their_own_unless_they_are_short() -> None:
     assert lengths(99) == lengths(1) == (100,)
 
 
-@given(st.integers(1, 10**8), st.lists(st.integers(1, 50), min_size=1, max_size=40))
+LENGTHS = st.lists(st.integers(1, 50), min_size=1, max_size=40)
+
+
+@given(st.integers(1, 10**8), LENGTHS)
 def test_shares_sum_to_the_whole(params: int, lengths: list[int]) -> None:
     plan = SegmentPlan(tuple(lengths))
-    shares = share_params(params, plan)
+    shares = share_params(params, plan, [0] * len(lengths), [7.0] * len(lengths))
     assert sum(shares) == params
     assert len(shares) == len(lengths)
     for share, length in zip(shares, lengths, strict=True):
         assert abs(share - params * length / plan.frames) < 1
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 50), st.integers(0, 5000)), min_size=1, max_size=40),
+    st.integers(0, 100_000),
+)
+def test_no_share_is_less_than_the_least(parts: list[tuple[int, int]], more: int) -> None:
+    lengths, least = zip(*parts, strict=True)
+    even = [1.0] * len(lengths)
+    shares = share_params(sum(least) + more, SegmentPlan(lengths), least, even)
+    assert sum(shares) == sum(least) + more
+    assert all(share >= low for share, low in zip(shares, least, strict=True))
+    free = [(s, n) for s, n, low in zip(shares, lengths, least, strict=True) if s > low]
+    # Beyond rounding none gets less a frame than one above its least, and those get the same.
+    for share, length in zip(shares, lengths, strict=True):
+        for other, other_length in free:
+            assert share * other_length - other * length > -length - other_length
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 50), st.floats(0, 1e5)), min_size=1, max_size=20),
+    st.integers(1000, 10**6),
+)
+def test_more_difficult_segments_get_more(parts: list[tuple[int, float]], params: int) -> None:
+    lengths, difficulties = zip(*parts, strict=True)
+    shares = share_params(params, SegmentPlan(lengths), [0] * len(lengths), difficulties)
+    assert sum(shares) == params
+    ranked = sorted(zip(difficulties, shares, lengths, strict=True))
+    for (_, share, length), (_, other, other_length) in itertools.pairwise(ranked):
+        assert share * other_length - other * length <= length + other_length + 2
+
+
+def test_shares_follow_the_power_of_the_difficulty() -> None:
+    plan = SegmentPlan((10, 10))
+    first, second = share_params(100_000, plan, [0, 0], [100.0, 400.0])
+    assert second / first == pytest.approx(4**0.6, rel=1e-3)
+    # Beyond sixteen times the average it counts no more.
+    black = share_params(100_000, SegmentPlan((99, 1)), [0, 0], [0.0, 5000.0])
+    assert black[1] / 1 / (black[0] / 99) == pytest.approx((16 * 16) ** 0.6, rel=1e-3)
+    assert share_params(90, plan, [0, 0], [0.0, 0.0]) == [45, 45]
+
+
+def test_the_variance_is_that_of_the_samples() -> None:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 4096, (5, 12, 16, 3), np.uint16)
+    frames[2:] //= 8
+    variance = SampleVariance()
+    for frame in frames:
+        variance.add(frame)
+    for first, count in ((0, 5), (0, 2), (2, 3), (4, 1)):
+        taken = frames[first : first + count, ::4, ::4].astype(float)
+        assert variance.over(first, count) == pytest.approx(taken.var(), rel=1e-9)
+
+
+def test_a_clip_shares_its_parameters_by_difficulty(tmp_path: Path) -> None:
+    """A flat scene and a textured one of equal length."""
+    rng = np.random.default_rng(1)
+    flat = np.full((12, 48, 64, 3), 90, np.uint8) + rng.integers(0, 9, (12, 48, 64, 3), np.uint8)
+    frames = np.concatenate([flat, moving_pattern(64, 48, 12)])
+    source = write_clip(tmp_path / "in.mp4", frames)
+    config = EncodeConfig(
+        train=TrainConfig(epochs=1), model=ModelConfig(params=40_000), keyint=12, threads=1
+    )
+    nervcodec.encode(source, tmp_path / "out.hfsv", config)
+    info = nervcodec.probe(tmp_path / "out.hfsv")
+    easy, hard = (info.parameters(segment) for segment in info.segments)
+    assert easy + hard <= 40_000
+    assert 2 * easy < hard
+
+
+@given(configs(), SIDES, SIDES, FRAMES)
+def test_the_least_number_of_parameters_is_enough_and_no_less(
+    config: ModelConfig, width: int, height: int, frames: int
+) -> None:
+    least = least_params(config, width, height, frames)
+    model = design_model(config, least, width, height, frames)
+    assert parameter_count(model, width, height, frames) == least
+    assert design_or_none(config, least - 1, width, height, frames) is None
+
+
+def test_a_short_segment_among_long_ones_gets_a_network() -> None:
+    """By length alone it would get 320 parameters, of which no network can be made."""
+    plan = SegmentPlan((12, 180, 180, 3))
+    least = [least_params(HNERV, 176, 144, frames) for frames in plan.lengths]
+    shares = share_params(10_000, plan, least, [5.0] * 4)
+    assert 10_000 * 12 // plan.frames < least[0]
+    for frames, share in zip(plan.lengths, shares, strict=True):
+        model = design_model(HNERV, share, 176, 144, frames)
+        assert parameter_count(model, 176, 144, frames) <= share

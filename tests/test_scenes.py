@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
@@ -76,3 +77,19 @@ def test_segments_of_a_file(tmp_path: Path, changes: dict[str, object], lengths:
 def test_impossible_values_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(nervcodec.UsageError):
         EncodeConfig(**changes)
+
+
+def test_too_few_parameters_for_all_segments(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mp4", two_scenes())
+
+    def encode(params: int) -> nervcodec.EncodeReport:
+        config = EncodeConfig(
+            train=TrainConfig(epochs=1), model=ModelConfig(params=params), scene_cut=10.0, threads=1
+        )
+        return nervcodec.encode(source, tmp_path / "out.hfsv", config)
+
+    with pytest.raises(nervcodec.TargetError, match="for 2 segments") as caught:
+        encode(100)
+    found = re.search(r"have (\d+)", str(caught.value))
+    assert found is not None
+    assert encode(int(found[1])).params == int(found[1])

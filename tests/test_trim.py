@@ -342,17 +342,6 @@ def test_sound_that_ended_before_the_part_is_named(tmp_path: Path) -> None:
     assert any("there is nothing in it" in line for line in report.warnings)
 
 
-def test_a_long_part_is_read_again_in_the_same_way(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bounds = {"start": ms(100), "end": ms(500), "keyint": 4}
-    held = encode_part(source, tmp_path / "held.hfsv", **bounds)
-    monkeypatch.setattr(encoder_module, "HELD_BYTES", 1)
-    again = encode_part(source, tmp_path / "again.hfsv", **bounds)
-    assert (tmp_path / "held.hfsv").read_bytes() == (tmp_path / "again.hfsv").read_bytes()
-    assert again.warnings == held.warnings
-
-
 def test_verify_against_the_source_begins_where_the_encode_began(
     source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,7 +10,7 @@ import itertools
 import math
 import zlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -108,7 +108,7 @@ def write_stream(
     header: StreamHeader,
     pts: Sequence[int],
     last_duration: int,
-    segments: Sequence[Segment],
+    segments: Iterable[Segment],
     digests: Sequence[bytes] | None,
     meta: dict[str, Any],
     audio: AudioData | None,

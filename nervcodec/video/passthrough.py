@@ -19,6 +19,7 @@ import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 
+from nervcodec.bitstream.stream import MAX_AUDIO_BYTES
 from nervcodec.errors import BitstreamError, InputVideoError, OutputError
 from nervcodec.video.errors_av import AV_ERRORS, cause, file_name, is_system_error
 from nervcodec.video.remux import (
@@ -185,11 +186,22 @@ def _wrap(
                             raise
                         lost.append(lost_after(start))
                         break
+                    _check_size(buffer, name)
+            _check_size(buffer, name)
         except AV_ERRORS as exc:
             raise InputVideoError(
                 f"{name}: its audio cannot be carried ({cause(exc)}); leave it out"
             ) from exc
     return buffer.getvalue()
+
+
+def _check_size(buffer: io.BytesIO, name: str) -> None:
+    """Stop at what a file may hold, before the sound of a long clip fills the memory."""
+    if buffer.getbuffer().nbytes > MAX_AUDIO_BYTES:
+        raise InputVideoError(
+            f"{name}: its sound and subtitles have more than the {MAX_AUDIO_BYTES} bytes that a "
+            "file may hold (-an and -sn leave them out)"
+        )
 
 
 def _sample_rates(streams: tuple[CopiedStream, ...]) -> tuple[int, ...]:
