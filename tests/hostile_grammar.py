@@ -18,7 +18,7 @@ from format_helpers import AUDI, HASH, HEAD, META, PTSD, SEGM, Chunks, assemble,
 from hypothesis import strategies as st
 
 from nervcodec.bitstream import entropy
-from nervcodec.bitstream.syntax import Attention, HfscmSpec, ModelSpec, StageSpec
+from nervcodec.bitstream.syntax import FORMAT_MINOR, Attention, HfscmSpec, ModelSpec, StageSpec
 from nervcodec.bitstream.tensors import TensorSpec, check_limits, tensor_specs
 from nervcodec.errors import UnsupportedError
 from tools.fuzz import small_limits
@@ -100,7 +100,7 @@ def head(
     payload = b"".join(
         (
             faults.u8(0, 0),
-            faults.u8(2, 2),
+            faults.u8(FORMAT_MINOR, FORMAT_MINOR),
             faults.u8(0, 0),
             faults.u8(0, 0),
             faults.varint(width),

@@ -214,8 +214,10 @@ def true_colours(frame: VideoFrame, matrix: int, full_range: bool, step: int) ->
     if frame.format.is_rgb or frame.format.has_palette:
         return frame.to_ndarray(format="rgb24")[::step, ::step].astype(float)
     luma, *chroma = (plane[::step, ::step] for plane in full_planes(frame))
-    blue, red = chroma[:2] if len(chroma) >= 2 else (np.full_like(luma, 128),) * 2
-    return yuv_to_rgb(luma, blue, red, matrix, full_range)
+    bits = frame.format.components[0].bits
+    neutral = np.full_like(luma, 128 << (bits - 8))
+    blue, red = chroma[:2] if len(chroma) >= 2 else (neutral, neutral)
+    return yuv_to_rgb(luma, blue, red, matrix, full_range, bits)
 
 
 def written(rgb: np.ndarray, bit_depth: int, info: VideoInfo, path: Path) -> Path:

@@ -52,27 +52,33 @@ def picture(width: int, height: int, index: int = 0) -> np.ndarray:
 
 
 def yuv_to_rgb(
-    y: np.ndarray, u: np.ndarray, v: np.ndarray, matrix: int, full_range: bool
+    y: np.ndarray, u: np.ndarray, v: np.ndarray, matrix: int, full_range: bool, bits: int = 8
 ) -> np.ndarray:
-    """H.273 in float64: 8-bit codes (H, W) to RGB (H, W, 3), clipped to 0 .. 255."""
+    """H.273 in float64: codes (H, W) of so many bits to RGB (H, W, 3), clipped to 0 .. 255."""
     kr, kb = KR_KB[matrix]
+    unit = 2 ** (bits - 8)
     y, u, v = (np.asarray(a, np.float64) for a in (y, u, v))
-    luma = y / 255 if full_range else (y - 16) / 219
-    cb, cr = ((c - 128) / (255 if full_range else 224) for c in (u, v))
+    luma = y / (2**bits - 1) if full_range else (y / unit - 16) / 219
+    span = 2**bits - 1 if full_range else 224 * unit
+    cb, cr = ((c - 128 * unit) / span for c in (u, v))
     red = luma + 2 * (1 - kr) * cr
     blue = luma + 2 * (1 - kb) * cb
     green = (luma - kr * red - kb * blue) / (1 - kr - kb)
     return np.clip(np.stack([red, green, blue], axis=-1) * 255, 0, 255)
 
 
-def rgb_to_yuv(rgb: np.ndarray, matrix: int, full_range: bool) -> tuple[np.ndarray, ...]:
-    """H.273 in float64: RGB (H, W, 3) of 0 .. 255 to 8-bit codes Y, Cb, Cr (H, W), not rounded."""
+def rgb_to_yuv(
+    rgb: np.ndarray, matrix: int, full_range: bool, bits: int = 8
+) -> tuple[np.ndarray, ...]:
+    """H.273 in float64: RGB (H, W, 3) of 0 .. 255 to codes Y, Cb, Cr (H, W), not rounded."""
     kr, kb = KR_KB[matrix]
     red, green, blue = np.moveaxis(np.asarray(rgb, np.float64) / 255, -1, 0)
     luma = kr * red + (1 - kr - kb) * green + kb * blue
     chroma = (blue - luma) / (2 * (1 - kb)), (red - luma) / (2 * (1 - kr))
-    y_span, c_span = (255, 255) if full_range else (219, 224)
-    return (luma * y_span + (0 if full_range else 16), *(c * c_span + 128 for c in chroma))
+    unit, most = 2 ** (bits - 8), 2**bits - 1
+    y_span, c_span = (most, most) if full_range else (219 * unit, 224 * unit)
+    black = 0 if full_range else 16 * unit
+    return (luma * y_span + black, *(c * c_span + 128 * unit for c in chroma))
 
 
 def planes_of(frame: VideoFrame) -> list[np.ndarray]:
@@ -86,13 +92,13 @@ def planes_of(frame: VideoFrame) -> list[np.ndarray]:
 
 
 def full_planes(frame: VideoFrame) -> list[np.ndarray]:
-    """The planes in 8-bit codes, float64, chroma repeated to be as large as luma."""
+    """The planes' codes, float64, chroma repeated to be as large as luma."""
     planes = []
-    for lines, component in zip(planes_of(frame), frame.format.components, strict=True):
+    for lines in planes_of(frame):
         height, width = lines.shape
         down, right = -(-frame.height // height), -(-frame.width // width)
         large = lines.repeat(down, axis=0).repeat(right, axis=1)[: frame.height, : frame.width]
-        planes.append(large / 2 ** (component.bits - 8))
+        planes.append(large.astype(float))
     return planes
 
 
