@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 from nervcodec.bitstream.syntax import (
@@ -18,9 +18,10 @@ from nervcodec.bitstream.syntax import (
     TimeSpec,
     TransformerSpec,
 )
-from nervcodec.bitstream.tensors import parameter_count
+from nervcodec.bitstream.tensors import Limits, check_limits, parameter_count
 from nervcodec.config import E_NERV, HNERV, NERV, ModelConfig
-from nervcodec.errors import TargetError, UsageError
+from nervcodec.errors import TargetError, UnsupportedError, UsageError
+from nervcodec.segments import SegmentPlan, share_params
 
 CHANNEL_REDUCTION = 1.2
 LOWER_WIDTH = 6
@@ -215,3 +216,36 @@ def _largest(fits: Callable[[int], bool], low: int) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     return low
+
+
+def design_networks(
+    config: ModelConfig, plan: SegmentPlan, difficulties: Sequence[float], width: int, height: int
+) -> list[ModelSpec]:
+    """A network for each segment; ``config.params`` are shared by length and difficulty.
+
+    Raises:
+        TargetError: if there are too few parameters, or the networks are beyond the limits that a
+            decoder has.
+    """
+    params = config.params or default_params(width, height, plan.frames)
+    shares = [params]
+    if len(plan.lengths) > 1:
+        least = [least_params(config, width, height, frames) for frames in plan.lengths]
+        if sum(least) > params:
+            raise TargetError(
+                f"{params} parameters are too few: the narrowest networks for {len(least)} "
+                f"segments of {width}x{height} have {sum(least)} (--params, --keyint)"
+            )
+        shares = share_params(params, plan, least, difficulties)
+    models = []
+    for frames, share in zip(plan.lengths, shares, strict=True):
+        model = design_model(config, share, width, height, frames)
+        try:
+            check_limits(model, width, height, frames, Limits())
+        except UnsupportedError as exc:
+            raise TargetError(
+                f"{width}x{height} is too large for this network ({exc}); "
+                "--size or --params makes it smaller"
+            ) from exc
+        models.append(model)
+    return models

@@ -189,7 +189,7 @@ def test_sample_aspect_ratio_is_kept(clips, tmp_path):
 
 def test_frames_beyond_the_limits_are_refused_before_training(tmp_path, monkeypatch):
     source = write_clip(tmp_path / "in.mp4", moving_pattern(64, 48, 1))
-    monkeypatch.setattr("nervcodec.encoder.Limits", lambda: Limits(activation_bytes=100_000))
+    monkeypatch.setattr("nervcodec.rate_control.Limits", lambda: Limits(activation_bytes=100_000))
     with pytest.raises(nervcodec.TargetError, match=r"64x48 .*--size"):
         nervcodec.encode(source, tmp_path / "out.hfsv", QUICK)
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]

@@ -84,7 +84,7 @@ class VideoReader:
         on_skip: Callable[[], None] | None = None,
     ) -> None:
         self._path = find_source(path)
-        self._name = file_name(path)
+        self.name = file_name(path)
         if max_frames is not None and max_frames < 1:
             raise UsageError(f"at least one frame must be read, not {max_frames}")
         self._max_frames = max_frames
@@ -166,7 +166,7 @@ class VideoReader:
         until = "" if self._end is None else f" and before {self._end / 1e6:.6f} s"
         lasts = "" if length is None else f": the video lasts {float(length):.3f} s"
         start = f"{self._start / 1e6:.6f} s or later"
-        return f"{self._name}: no frame begins at {start}{until}{lasts}"
+        return f"{self.name}: no frame begins at {start}{until}{lasts}"
 
     def _plan(self, width: int, height: int) -> Geometry:
         return plan_geometry(width, height, self.info.sample_aspect_ratio, self._crop, self._size)
@@ -179,9 +179,9 @@ class VideoReader:
         change = f"the picture changes from {first[0]}x{first[1]} to {now[0]}x{now[1]}"
         change += f" at frame {index}"
         if self._crop is not None:
-            raise InputVideoError(f"{self._name}: {change}; --crop needs frames of one size")
+            raise InputVideoError(f"{self.name}: {change}; --crop needs frames of one size")
         if self._size is None:
-            raise InputVideoError(f"{self._name}: {change}; --size WxH makes all one size")
+            raise InputVideoError(f"{self.name}: {change}; --size WxH makes all one size")
         self._change = self._change or change
         self._scaled += 1
         return self._plan(*now)
@@ -198,7 +198,7 @@ class VideoReader:
             return geometry.apply(rgb[::-1] if self.info.mirrored else rgb)
         except AV_ERRORS as exc:
             raise InputVideoError(
-                f"{self._name}: frame {index} ({frame.format.name}) cannot be converted to RGB: "
+                f"{self.name}: frame {index} ({frame.format.name}) cannot be converted to RGB: "
                 f"{cause(exc)}"
             ) from exc
 
