@@ -609,3 +609,34 @@ def test_unknown_names_of_formats(coded, tmp_path):
         decode(coded, tmp_path / "x", DecodeConfig(format="gif"))
     with pytest.raises(UsageError, match=r"\.y4m \.rgb"):
         decode(coded, tmp_path / "x.gif")
+
+
+# --- pipes with a name ------------------------------------------------------------------------
+
+
+def filled(path: Path, data: bytes) -> threading.Thread:
+    """A named pipe at ``path`` and what writes ``data`` to it."""
+    os.mkfifo(path)
+    thread = threading.Thread(target=path.write_bytes, args=(data,), daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_named_pipe_is_read_like_standard_input(tmp_path, temp, coded):
+    writer = filled(tmp_path / "in.pipe", y4m())
+    assert run("encode", "-q", tmp_path / "in.pipe", tmp_path / "out.hfsv", *TINY)[0] == 0
+    assert (tmp_path / "out.hfsv").read_bytes() == coded.read_bytes()
+    writer.join(10)
+    writer = filled(tmp_path / "coded.pipe", coded.read_bytes())
+    assert run("decode", "-q", tmp_path / "coded.pipe", tmp_path / "out.y4m")[0] == 0
+    assert (tmp_path / "out.y4m").stat().st_size > 0
+    writer.join(10)
+    assert list(temp.iterdir()) == []
+
+
+def test_errors_name_the_pipe(tmp_path, temp, capfd):
+    writer = filled(tmp_path / "in.pipe", b"no video at all")
+    assert run("encode", tmp_path / "in.pipe", tmp_path / "out.hfsv", *TINY)[0] == 3
+    assert f"{tmp_path / 'in.pipe'}: is not a video" in the_error(capfd.readouterr().err)
+    writer.join(10)
+    assert list(temp.iterdir()) == []

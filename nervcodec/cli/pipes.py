@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, TextIO
 import click
 
 from nervcodec.cli.progress import Progress
-from nervcodec.errors import HfsvError, OutputError, UsageError
+from nervcodec.errors import HfsvError, InputVideoError, OutputError, UsageError
 
 STDIO = "-"
 STANDARD_INPUT = "standard input"
@@ -33,30 +33,47 @@ def temp_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def input_file(source: str, temp: Path | None, quiet: bool, as_json: bool) -> Iterator[Path]:
-    """The input as a file: itself, or a temporary one with all of standard input.
+    """The input as a file: itself, or a temporary one with all that comes from a pipe.
 
-    Errors within speak of standard input then.
+    A pipe is standard input, or one that has a name, as shells give it for ``<(command)``. Errors
+    within speak of the pipe then.
 
     Raises:
         UsageError: if standard input is a terminal.
         OutputError: if it cannot be kept.
     """
-    if source != STDIO:
+    if source != STDIO and not Path(source).is_fifo():
         yield Path(source)
         return
-    stream = _open_end(sys.stdin, STANDARD_INPUT)
-    with _keeping(STANDARD_INPUT, temp):
+    name = STANDARD_INPUT if source == STDIO else source
+    with _keeping(name, temp):
         file = tempfile.NamedTemporaryFile(prefix="hfsv-", dir=temp, buffering=0)  # noqa: SIM115
     with file:
-        with _keeping(STANDARD_INPUT, temp), Progress(quiet, as_json) as progress:
-            _copy(stream, file, progress.reading)
+        with (
+            _input_pipe(source) as stream,
+            _keeping(name, temp),
+            Progress(quiet, as_json) as progress,
+        ):
+            _copy(stream, file, lambda count: progress.reading(name, count))
         path = Path(file.name)
         try:
             yield path
         except HfsvError as exc:
-            text = str(exc).replace(str(path), STANDARD_INPUT).replace(path.name, STANDARD_INPUT)
-            exc.args = (text,)
+            exc.args = (str(exc).replace(str(path), name).replace(path.name, name),)
             raise
+
+
+@contextmanager
+def _input_pipe(source: str) -> Iterator[BinaryIO]:
+    if source == STDIO:
+        yield _open_end(sys.stdin, STANDARD_INPUT)
+        return
+    try:
+        stream = open(source, "rb")  # noqa: SIM115
+    except OSError as exc:
+        raise InputVideoError(f"{source}: cannot be read ({exc.strerror or exc})") from exc
+    with stream:
+        yield stream
 
 
 @contextmanager

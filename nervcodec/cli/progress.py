@@ -68,10 +68,10 @@ class Progress:
         else:
             self._line(_training_text(event), force=last)
 
-    def reading(self, count: int) -> None:
-        """Called with the number of bytes of standard input that are there."""
+    def reading(self, name: str, count: int) -> None:
+        """Called with the number of bytes that are there of a pipe."""
         if not self._json:
-            self._line(f"reading standard input, {kilobytes(count)}", force=False)
+            self._line(f"reading {name}, {kilobytes(count)}", force=False)
         elif self._due(JSON_INTERVAL):
             emit("progress", stage="input", progress=0.0, bytes=count)
 
