@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nervcodec.bitstream.syntax import Attention, HfscmSpec
 from nervcodec.cli.common import (
     clock,
     kilobytes,
@@ -21,33 +20,18 @@ from nervcodec.cli.common import (
     resolve_paths,
     say,
 )
+from nervcodec.cli.network_options import model_config, network_options, train_config
 from nervcodec.cli.pipes import STDIO, check_json, input_file, output_file, temp_option
 from nervcodec.cli.position import position, seconds
 from nervcodec.cli.progress import Progress, emit
 from nervcodec.cli.signals import INTERRUPTED, StopRequest
-from nervcodec.config import (
-    ARCHITECTURES,
-    DEFAULT_PRESET,
-    HFS_HNERV,
-    HNERV,
-    PRESETS,
-    EncodeConfig,
-    ModelConfig,
-    RawFormat,
-    TrainConfig,
-    parse_count,
-    parse_size,
-)
+from nervcodec.config import DEFAULT_PRESET, PRESETS, EncodeConfig, RawFormat, parse_size
 from nervcodec.errors import InterruptedEncode, UsageError
 from nervcodec.files import check_output
 from nervcodec.samples import BIT_DEPTHS
 
 if TYPE_CHECKING:
     from nervcodec.reports import EncodeReport
-
-_TRAIN = TrainConfig()
-_BLOCK = HfscmSpec()
-ATTENTIONS = {attention.name.lower(): attention for attention in Attention}
 
 
 @click.command("encode", short_help="Encode a video to .hfsv.")
@@ -107,97 +91,7 @@ ATTENTIONS = {attention.name.lower(): attention for attention in Attention}
 @click.option(
     "--allow-damaged", is_flag=True, help="Of a damaged video, encode the frames that decode."
 )
-@click.option(
-    "--arch",
-    type=click.Choice(ARCHITECTURES),
-    default=HFS_HNERV,
-    show_default=True,
-    help="The network; hfs-hnerv is hnerv with HFSCM, MSFRP and the HFS loss.",
-)
-@click.option("--hfscm/--no-hfscm", default=None, help="High-frequency attention blocks.")
-@click.option(
-    "--hfscm-stages",
-    metavar="N,N...",
-    help="Stages that carry them, from 0 or, negative, from the last.  [default: all]",
-)
-@click.option("--msfrp/--no-msfrp", default=None, help="Multi-scale feature reuse path.")
-@click.option(
-    "--msfrp-after", is_flag=True, help="Add the reused map to the frame, not before its tanh."
-)
-@click.option(
-    "--attention",
-    type=click.Choice(tuple(ATTENTIONS)),
-    default=_BLOCK.attention.name.lower(),
-    show_default=True,
-    help="HFSCM's spatial attention.",
-)
-@click.option(
-    "--attention-kernel",
-    type=click.IntRange(1, 15),
-    default=_BLOCK.kernel,
-    show_default=True,
-    help="Its convolutions' kernel, odd.",
-)
-@click.option(
-    "--attention-norm", is_flag=True, help="Normalise what enters the spatial attention's GELU."
-)
-@click.option(
-    "--phi",
-    metavar="LL,HL,LH,HH",
-    help="Initial weights of the wavelet bands.  [default: 1,1,1,1]",
-)
-@click.option(
-    "--extra-convs",
-    type=click.IntRange(0, 4),
-    default=_BLOCK.extra_convs,
-    show_default=True,
-    help="Convolutions after HFSCM's attention.",
-)
-@click.option(
-    "--extra-kernel",
-    type=click.IntRange(1, 15),
-    default=_BLOCK.extra_kernel,
-    show_default=True,
-    help="Their kernel, odd.",
-)
-@click.option("--epochs", type=click.IntRange(1), help="Passes over the frames; over --preset.")
-@click.option(
-    "--batch",
-    type=click.IntRange(1),
-    default=_TRAIN.batch,
-    show_default=True,
-    help="Frames a step.",
-)
-@click.option(
-    "--lr",
-    type=float,
-    default=_TRAIN.learning_rate,
-    show_default=True,
-    help="Peak learning rate of Adam.",
-)
-@click.option(
-    "--warmup",
-    type=float,
-    default=_TRAIN.warmup,
-    show_default=True,
-    help="Share of the steps that warm up; a cosine to 0 follows.",
-)
-@click.option(
-    "--hfs-weight",
-    type=float,
-    default=None,
-    help=f"beta of the HFS loss.  [default: {_TRAIN.hfs_weight}; 0 with --arch hnerv]",
-)
-@click.option(
-    "--hfs-gain", type=float, default=_TRAIN.hfs_gain, show_default=True, help="g of the HFS loss."
-)
-@click.option(
-    "--hfs-cutoff",
-    type=click.IntRange(1),
-    default=None,
-    help="m of the HFS loss.  [default: 17 x shorter side / 640]",
-)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@network_options
 @click.option(
     "--resume",
     is_flag=True,
@@ -296,38 +190,9 @@ def _encode(
 
 
 def _config(raw: RawFormat | None, overwrite: bool, options: dict[str, Any]) -> EncodeConfig:
-    extended = options["arch"] == HFS_HNERV
-    weight = options["hfs_weight"]
-    train = TrainConfig(
-        epochs=options["epochs"] or PRESETS[options["preset"]],
-        batch=options["batch"],
-        learning_rate=options["lr"],
-        warmup=options["warmup"],
-        hfs_weight=weight if weight is not None else _TRAIN.hfs_weight * extended,
-        hfs_gain=options["hfs_gain"],
-        hfs_cutoff=options["hfs_cutoff"],
-        phi=_phi(options["phi"]) if options["phi"] else _TRAIN.phi,
-        seed=options["seed"],
-    )
-    hfscm, msfrp = options["hfscm"], options["msfrp"]
-    model = ModelConfig(
-        params=parse_count(options["params"]) if options["params"] else None,
-        network=HNERV if extended else options["arch"],
-        hfscm=extended if hfscm is None else hfscm,
-        msfrp=extended if msfrp is None else msfrp,
-        hfscm_spec=HfscmSpec(
-            kernel=_odd(options, "attention_kernel"),
-            attention=ATTENTIONS[options["attention"]],
-            extra_convs=options["extra_convs"],
-            extra_kernel=_odd(options, "extra_kernel"),
-            norm=options["attention_norm"],
-        ),
-        hfscm_stages=_numbers(options["hfscm_stages"]) if options["hfscm_stages"] else None,
-        msfrp_after=options["msfrp_after"],
-    )
     return EncodeConfig(
-        train=train,
-        model=model,
+        train=train_config(options),
+        model=model_config(options),
         raw=raw,
         input_rate=options["input_rate"],
         crop=parse_size(options["crop"]) if options["crop"] else None,
@@ -347,28 +212,6 @@ def _config(raw: RawFormat | None, overwrite: bool, options: dict[str, Any]) -> 
         resume=options["resume"],
         checkpoint_seconds=options["checkpoint_seconds"],
     )
-
-
-def _odd(options: dict[str, Any], name: str) -> int:
-    kernel: int = options[name]
-    if kernel % 2 == 0:
-        raise UsageError(f"--{name.replace('_', '-')} {kernel}: must be odd")
-    return kernel
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"--hfscm-stages {text}: not numbers such as 0,1,-1") from None
-
-
-def _phi(text: str) -> tuple[float, float, float, float]:
-    try:
-        low, horizontal, vertical, diagonal = map(float, text.split(","))
-    except ValueError:
-        raise UsageError(f"--phi {text}: not four numbers such as 1,2,2,2") from None
-    return low, horizontal, vertical, diagonal
 
 
 def _end(
