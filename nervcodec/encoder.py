@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -166,11 +166,11 @@ class _Encode:
             self._write(temporary, clip, plan, coded, audio)
             if interrupted:
                 self._keeper.interrupted(file_digest(temporary))
-            warnings = self._warnings(clip, audio)
-            report = self._report(temporary, coded, plan, audio, warnings, started)
+            seconds = time.perf_counter() - started
+            report = self._report(temporary, coded, plan, audio, clip, seconds, interrupted)
         if not interrupted:
             self._keeper.remove()
-        return replace(report, interrupted=interrupted)
+        return report
 
     def _say(self, stage: str, description: str, warnings: tuple[str, ...] = ()) -> None:
         """A word of progress outside the training."""
@@ -377,8 +377,9 @@ class _Encode:
         coded: list[_Coded],
         plan: SegmentPlan,
         audio: Passthrough | None,
-        warnings: tuple[str, ...],
-        started: float,
+        clip: ScannedClip,
+        seconds: float,
+        interrupted: bool,
     ) -> EncodeReport:
         with path.open("rb") as stream:
             reader = StreamReader(stream, Limits())
@@ -405,10 +406,10 @@ class _Encode:
             measured_frames=self._statistics.frames,
             float_psnr=float(np.average(known, weights=lengths)) if known == floats else None,
             train_seconds=sum(c.trained.seconds for c in coded),
-            seconds=time.perf_counter() - started,
+            seconds=seconds,
             audio_streams=audio.streams if audio else (),
-            warnings=warnings,
-            interrupted=False,
+            warnings=self._warnings(clip, audio),
+            interrupted=interrupted,
         )
 
 
