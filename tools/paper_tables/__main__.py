@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1", help="default 0,1")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--threads", type=int, help="of each run; default all")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     scale, names = SCALES[arguments.scale], arguments.tables or list(TABLES)
     if unknown := set(names) - TABLES.keys():
         parser.error(f"unknown tables: {' '.join(sorted(unknown))}")
