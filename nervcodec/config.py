@@ -35,6 +35,21 @@ HFS_HNERV = "hfs-hnerv"
 ARCHITECTURES = (HFS_HNERV, HNERV, E_NERV, NERV)
 """As users name them; HFS-HNeRV is HNeRV with HFSCM, MSFRP and the HFS loss."""
 
+SOAP, ADAM = "soap", "adam"
+OPTIMIZERS = {SOAP: (3e-3, 0.95, 0.95), ADAM: (4e-3, 0.9, 0.999)}
+"""Peak learning rate and the two decays of each optimizer, where nothing else is said."""
+
+DEFAULT_CRF = 30.0
+MIN_CRF, MAX_CRF = 0.0, 60.0
+REFERENCE_CRF = 28.0
+REFERENCE_RATE_WEIGHT = 7e-3
+
+
+def rate_weight(crf: float) -> float:
+    """lambda of a constant rate factor: as in x264, six more are four times as much."""
+    return REFERENCE_RATE_WEIGHT * 2 ** ((crf - REFERENCE_CRF) / 3)
+
+
 MAX_RATE = 1_000_000
 """Frames a second, and the denominator of their fraction."""
 
@@ -51,8 +66,13 @@ class TrainConfig:
     Attributes:
         epochs: passes over the segment's frames.
         batch: frames a step.
-        learning_rate: peak rate of Adam; linear warm-up from a tenth of it over ``warmup`` of
-            all steps, then a cosine to 0.
+        optimizer: one of :data:`OPTIMIZERS`.
+        learning_rate: its peak rate, None for the optimizer's own; linear warm-up from a tenth of
+            it over ``warmup`` of all steps, then a cosine to 0.
+        beta1, beta2: decay of its moments, None for the optimizer's own.
+        rate_weight: lambda, what a bit a pixel is worth in the training loss (frames in 0..1);
+            0 trains without quantization, and the finished network is rounded to 8 bits. Where the
+            file has a size to keep to, it is only where the search begins.
         hfs_weight, hfs_gain, hfs_cutoff: beta, g and m of the HFS loss; no cutoff scales m
             with the frame; a weight of 0 is plain MSE.
         phi: initial weights of HFSCM's bands LL, HL, LH and HH.
@@ -61,10 +81,12 @@ class TrainConfig:
 
     epochs: int = PRESETS[DEFAULT_PRESET]
     batch: int = 1
-    learning_rate: float = 4e-3
+    optimizer: str = SOAP
+    learning_rate: float | None = None
     warmup: float = 0.1
-    beta1: float = 0.9
-    beta2: float = 0.999
+    beta1: float | None = None
+    beta2: float | None = None
+    rate_weight: float = rate_weight(DEFAULT_CRF)
     hfs_weight: float = 0.12
     hfs_gain: float = 3.0
     hfs_cutoff: int | None = None
@@ -74,10 +96,14 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _require(1 <= self.epochs <= 1_000_000, "epochs", self.epochs, "not in 1..1000000")
         _require(1 <= self.batch <= 1024, "batch", self.batch, "not in 1..1024")
-        _require(0 < self.learning_rate <= 1, "lr", self.learning_rate, "not in (0, 1]")
+        _require(
+            self.optimizer in OPTIMIZERS, "optimizer", self.optimizer, f"not one of {OPTIMIZERS}"
+        )
+        _require(0 < self.peak_rate <= 1, "lr", self.learning_rate, "not in (0, 1]")
         _require(0 <= self.warmup < 1, "warmup", self.warmup, "not in [0, 1)")
-        _require(0 <= self.beta1 < 1, "beta1", self.beta1, "not in [0, 1)")
-        _require(0 <= self.beta2 < 1, "beta2", self.beta2, "not in [0, 1)")
+        _require(0 <= self.betas[0] < 1, "beta1", self.beta1, "not in [0, 1)")
+        _require(0 <= self.betas[1] < 1, "beta2", self.beta2, "not in [0, 1)")
+        _require(0 <= self.rate_weight <= 1000, "lambda", self.rate_weight, "not in 0..1000")
         _require(0 <= self.hfs_weight <= 1000, "hfs-weight", self.hfs_weight, "not in 0..1000")
         _require(0 <= self.hfs_gain <= 1000, "hfs-gain", self.hfs_gain, "not in 0..1000")
         _require(
@@ -89,21 +115,38 @@ class TrainConfig:
         _require(all(abs(value) <= 1000 for value in self.phi), "phi", self.phi, "beyond 1000")
         _require(0 <= self.seed < 1 << 63, "seed", self.seed, "not in 0..2^63-1")
 
+    @property
+    def peak_rate(self) -> float:
+        """The peak learning rate."""
+        own = OPTIMIZERS[self.optimizer][0]
+        return own if self.learning_rate is None else self.learning_rate
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        """Decays of the optimizer's moments."""
+        _, beta1, beta2 = OPTIMIZERS[self.optimizer]
+        return (
+            beta1 if self.beta1 is None else self.beta1,
+            beta2 if self.beta2 is None else self.beta2,
+        )
+
 
 @dataclass(frozen=True)
 class ModelConfig:
     """Which network is made; its widths follow from the number of parameters.
 
     Attributes:
-        params: decoder parameters plus embedding values of the whole clip; None for
-            :func:`nervcodec.rate_control.default_params`.
+        params: decoder parameters plus embedding values of the whole clip; None for what
+            :mod:`nervcodec.rate_control` finds fit.
         network: one of :data:`NETWORKS`.
         hfscm, msfrp: the paper's parts, for each of the networks.
         hfscm_spec: shape of the attention blocks.
         hfscm_stages: numbers of the stages that carry HFSCM, negative ones from the last; None
-            for all.
+            for all but the last, where it costs most and brings least.
         msfrp_after: add what is reused to the frame, not to what its tanh is taken of.
         embedding_values: embedding values wanted a frame.
+        detail_channels: of HNeRV's second embedding, which ``params`` do not count; None for 2
+            where the rate is trained, else none.
     """
 
     params: int | None = None
@@ -114,6 +157,7 @@ class ModelConfig:
     hfscm_stages: tuple[int, ...] | None = None
     msfrp_after: bool = False
     embedding_values: int = 128
+    detail_channels: int | None = None
 
     def __post_init__(self) -> None:
         if self.params is not None:
@@ -125,6 +169,9 @@ class ModelConfig:
             self.embedding_values,
             "not in 1..65536",
         )
+        detail = self.detail_channels or 0
+        _require(0 <= detail <= 64, "detail", detail, "not in 0..64")
+        _require(not detail or self.network == HNERV, "detail", detail, "is for HNeRV alone")
 
 
 @dataclass(frozen=True)
@@ -151,6 +198,35 @@ class RawFormat:
 
 
 @dataclass(frozen=True)
+class SizeTarget:
+    """How long the file may be, in one of three units.
+
+    Attributes:
+        bytes: of the whole file, what is passed through included.
+        bit_rate: bits a second of the coded frames, without what is passed through.
+        bits_per_pixel: likewise.
+    """
+
+    bytes: int | None = None
+    bit_rate: float | None = None
+    bits_per_pixel: float | None = None
+
+    def __post_init__(self) -> None:
+        values = (self.bytes, self.bit_rate, self.bits_per_pixel)
+        given = [value for value in values if value is not None]
+        _require(len(given) == 1, "size target", values, "one of the three is needed")
+        _require(0 < given[0] < math.inf, "size target", given[0], "must be more than 0")
+
+    def own_bytes(self, passed_through: int, seconds: Fraction, pixels: int) -> int:
+        """Bytes of the file but for ``passed_through``; ``pixels`` are those of all frames."""
+        if self.bytes is not None:
+            return self.bytes - passed_through
+        bits = self.bit_rate * float(seconds) if self.bit_rate else self.bits_per_pixel
+        assert bits is not None
+        return int((bits if self.bit_rate else bits * pixels) / 8)
+
+
+@dataclass(frozen=True)
 class EncodeConfig:
     """Everything that :func:`nervcodec.encode` can be told.
 
@@ -169,6 +245,8 @@ class EncodeConfig:
             memory allows.
         scene_cut: how different, in percent, two frames must be to begin a new segment, as
             FFmpeg's scdet measures it (10 is its default); None for no such cuts.
+        size_target: what the file's length must not exceed, see :class:`SizeTarget`; None for
+            whatever comes of ``train.rate_weight``.
         audio, subtitles: pass the source's streams of these kinds through.
         allow_damaged: of a damaged source code the frames that decode.
         device: ``auto``, ``cpu`` or a torch device such as ``cuda:1``.
@@ -190,6 +268,7 @@ class EncodeConfig:
     bit_depth: int | None = None
     keyint: int | timedelta | None = None
     scene_cut: float | None = None
+    size_target: SizeTarget | None = None
     audio: bool = True
     subtitles: bool = True
     allow_damaged: bool = False

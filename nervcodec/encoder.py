@@ -5,32 +5,46 @@ The reverse is :mod:`nervcodec.decoder`.
 
 from __future__ import annotations
 
+import io
 import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 
 from nervcodec.assembly import file_header, file_meta, passed_through
-from nervcodec.bitstream.segment import Segment, decode_segment, encode_segment
-from nervcodec.bitstream.stream import AudioData, StreamReader, write_stream
+from nervcodec.bitstream.segment import (
+    QuantizedTensor,
+    Segment,
+    decode_segment,
+    encode_segment,
+)
+from nervcodec.bitstream.stream import HASH_BYTES, AudioData, StreamReader, write_stream
 from nervcodec.bitstream.syntax import FORMAT_MAJOR, FORMAT_MINOR, ModelSpec
 from nervcodec.bitstream.tensors import Limits, parameter_count, tensor_specs
-from nervcodec.config import EncodeConfig
+from nervcodec.config import HNERV, EncodeConfig
 from nervcodec.errors import (
     InputVideoError,
     InterruptedEncode,
+    TargetError,
 )
 from nervcodec.files import atomic_output, check_output, file_digest
 from nervcodec.inference import FramesDigest, SegmentRenderer, select_device
 from nervcodec.metrics import FrameStatistics, bits_per_pixel
-from nervcodec.rate_control import design_networks
+from nervcodec.rate_control import (
+    DETAIL_CHANNELS,
+    bits_per_param,
+    default_params,
+    design_networks,
+    params_of_size,
+)
 from nervcodec.reports import EncodeCallback, EncodeProgress, EncodeReport
 from nervcodec.samples import Frames
-from nervcodec.scan import ScannedClip, common_step, plan_clip, scan
+from nervcodec.scan import ScannedClip, common_step, end_of, plan_clip, scan
 from nervcodec.segments import SegmentPlan
 from nervcodec.training.checkpoint import (
     CheckpointKeeper,
@@ -38,7 +52,7 @@ from nervcodec.training.checkpoint import (
     checkpoint_key,
     checkpoint_path,
 )
-from nervcodec.training.quantization import quantize
+from nervcodec.training.quantization import quantize_network
 from nervcodec.training.trainer import Trainer, TrainProgress
 from nervcodec.version import __version__
 from nervcodec.video.inputs import Source, find_source
@@ -50,8 +64,8 @@ Stop = Callable[[], bool]
 STOPPED_FRAMES = 16
 """Frames of a segment that are measured when the encode was asked to stop."""
 
-ESTIMATED_BYTES = 0.9
-"""Bytes a parameter after entropy coding, as measured on trained networks."""
+AUDIO_FRAME, SEGMENT_FRAME = 40, 12
+"""Bytes that chunks take beside their payloads, and END's own growth; at most."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +157,7 @@ class _Encode:
         )
         self._statistics = FrameStatistics(bit_depth=reader.bit_depth)
         self._epochs = config.train.epochs
+        self._budgets: list[int] | None = None
 
     def run(self, stop: Stop) -> EncodeReport:
         started = time.perf_counter()
@@ -152,9 +167,8 @@ class _Encode:
         clip = scan(reader, config, lambda: _check(stop))
         plan = plan_clip(clip, reader, config)
         difficulties = [clip.variance.over(*run) for run in plan.ranges()]
-        size = reader.out_width, reader.out_height
-        models = design_networks(config.model, plan, difficulties, *size)
         audio = passed_through(self._source, reader, config, clip)
+        models = self._design(plan, difficulties, self._budget(clip, plan, audio))
         self._announce(models, plan, self._warnings(clip, audio))
         coded = self._code_segments(models, plan, stop)
         cut = len(coded) < len(plan.lengths)
@@ -163,7 +177,10 @@ class _Encode:
             plan = SegmentPlan(plan.lengths[: len(coded)])
             audio = passed_through(self._source, reader, config, clip, plan.frames)
         with atomic_output(self._output) as temporary:
-            self._write(temporary, clip, plan, coded, audio)
+            digests = [part.digest for part in coded if part.digest is not None]
+            hashed = digests if len(digests) == len(coded) else None
+            with temporary.open("wb") as stream:
+                self._write(stream, clip, plan, self._segments(plan, coded), hashed, audio)
             if interrupted:
                 self._keeper.interrupted(file_digest(temporary))
             seconds = time.perf_counter() - started
@@ -171,6 +188,51 @@ class _Encode:
         if not interrupted:
             self._keeper.remove()
         return report
+
+    def _design(
+        self, plan: SegmentPlan, difficulties: Sequence[float], budget: int | None
+    ) -> list[ModelSpec]:
+        """A network for each segment, and its part of ``budget`` if there is one."""
+        config, size = self._config.model, (self._reader.out_width, self._reader.out_height)
+        weight, params = self._config.train.rate_weight, config.params
+        if config.detail_channels is None and weight > 0 and config.network == HNERV:
+            config = replace(config, detail_channels=DETAIL_CHANNELS)
+        if params is None and budget is not None:
+            params = params_of_size(budget, weight)
+        elif params is None:
+            params = default_params(plan.frames * size[0] * size[1], weight)
+        models = design_networks(config, params, plan, difficulties, *size)
+        if budget is not None:
+            pairs = zip(models, plan.lengths, strict=True)
+            counts = [parameter_count(model, *size, frames) for model, frames in pairs]
+            self._budgets = [budget * count // sum(counts) for count in counts]
+        return models
+
+    def _budget(
+        self, clip: ScannedClip, plan: SegmentPlan, audio: Passthrough | None
+    ) -> int | None:
+        """Bytes for the SEGM payloads together, where the file has a size to keep to.
+
+        Raises:
+            TargetError: if the rest of the file alone takes them.
+        """
+        target = self._config.size_target
+        if target is None:
+            return None
+        passed = 0 if audio is None else len(audio.data) + AUDIO_FRAME
+        reader = self._reader
+        pixels = plan.frames * reader.out_width * reader.out_height
+        seconds = end_of(clip.pts, reader) - clip.pts[0] * reader.info.time_base
+        whole = target.own_bytes(passed, seconds, pixels)
+        hashes = [bytes(HASH_BYTES)] * len(plan.lengths)
+        rest = self._write(io.BytesIO(), clip, plan, (), hashes, audio and replace(audio, data=b""))
+        rest += SEGMENT_FRAME * len(plan.lengths)
+        if whole <= rest:
+            raise TargetError(
+                f"a file of {whole + passed} bytes has no room for a network: {rest + passed} "
+                "bytes are taken by the rest"
+            )
+        return whole - rest
 
     def _say(self, stage: str, description: str, warnings: tuple[str, ...] = ()) -> None:
         """A word of progress outside the training."""
@@ -202,6 +264,7 @@ class _Encode:
         text = f"{plan.frames} frames {width}x{height}, {params:,} parameters"
         if len(models) > 1:
             text += f" in {len(models)} segments"
+        estimate = round(params * bits_per_param(self._config.train.rate_weight) / 8)
         self._progress(
             EncodeProgress(
                 "plan",
@@ -209,7 +272,7 @@ class _Encode:
                 len(models),
                 0.0,
                 description=text,
-                estimated_bytes=round(ESTIMATED_BYTES * params),
+                estimated_bytes=sum(self._budgets) if self._budgets else estimate,
                 warnings=warnings,
             )
         )
@@ -268,7 +331,14 @@ class _Encode:
 
         None if it was stopped in its first epoch, where there are segments before it.
         """
-        trainer = Trainer(frames, model, self._config.train, self._device, self._reader.bit_depth)
+        trainer = Trainer(
+            frames,
+            model,
+            self._config.train,
+            self._device,
+            self._reader.bit_depth,
+            None if self._budgets is None else self._budgets[index],
+        )
         width, height = self._reader.out_width, self._reader.out_height
         before, total = sum(plan.lengths[:index]), plan.frames
         spent, started = self._keeper.seconds, time.perf_counter()
@@ -295,9 +365,14 @@ class _Encode:
 
         network = trainer.train(report, proceed)
         specs = tensor_specs(model, width, height, len(frames))
-        tensors = tuple(quantize(spec, network.tensors[spec.name]) for spec in specs)
-        segment = Segment(index, before, len(frames), model, tensors)
-        trained = TrainedSegment(encode_segment(segment)[0], network.psnr, seconds())
+        empty = Segment(index, before, len(frames), model, ())
+
+        def coded(tensors: Sequence[QuantizedTensor]) -> bytes:
+            return encode_segment(replace(empty, tensors=tuple(tensors)))[0]
+
+        budget = None if self._budgets is None else self._budgets[index]
+        tensors = quantize_network(specs, network.tensors, network.steps, coded, budget)
+        trained = TrainedSegment(coded(tensors), network.psnr, seconds())
         if trainer.finished:
             self._keeper.add(trained)
         elif index > 0 and trainer.epochs_done == 0:
@@ -341,12 +416,14 @@ class _Encode:
 
     def _write(
         self,
-        path: Path,
+        stream: BinaryIO,
         clip: ScannedClip,
         plan: SegmentPlan,
-        coded: list[_Coded],
+        segments: Iterable[Segment],
+        digests: Sequence[bytes] | None,
         audio: Passthrough | None,
-    ) -> None:
+    ) -> int:
+        """Write the whole file and return its length."""
         duration = common_step(clip.pts, self._reader)
         header = file_header(self._reader, plan, duration)
         meta = file_meta(
@@ -358,18 +435,13 @@ class _Encode:
             source_digest=self._source_digest,
             epochs=self._epochs,
         )
-        digests = [c.digest for c in coded if c.digest is not None]
-        with path.open("wb") as stream:
-            write_stream(
-                stream,
-                header,
-                clip.pts[: header.frames],
-                duration,
-                (decode_segment(c.trained.payload, header, Limits()) for c in coded),
-                digests if len(digests) == len(coded) else None,
-                meta,
-                AudioData(audio.container, audio.data) if audio and audio.data else None,
-            )
+        passed = AudioData(audio.container, audio.data) if audio and audio.data else None
+        pts = clip.pts[: header.frames]
+        return write_stream(stream, header, pts, duration, segments, digests, meta, passed)
+
+    def _segments(self, plan: SegmentPlan, coded: list[_Coded]) -> Iterator[Segment]:
+        header = file_header(self._reader, plan, 1)
+        return (decode_segment(part.trained.payload, header, Limits()) for part in coded)
 
     def _report(
         self,
@@ -435,5 +507,6 @@ def _key(source_digest: str, config: EncodeConfig) -> str:
         input=[None if config.raw is None else asdict(config.raw), str(config.input_rate)],
         frames=[config.crop, config.size, config.frames, str(config.keyint), config.scene_cut],
         bit_depth=config.bit_depth,
+        size_target=None if config.size_target is None else asdict(config.size_target),
         part=[str(config.start), str(config.end), config.allow_damaged],
     )

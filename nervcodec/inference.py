@@ -16,7 +16,7 @@ from torch import Tensor
 from nervcodec.bitstream.segment import Segment
 from nervcodec.bitstream.stream import HASH_BYTES
 from nervcodec.bitstream.syntax import ModelSpec
-from nervcodec.bitstream.tensors import EMBEDDING, activation_bytes, parameter_count
+from nervcodec.bitstream.tensors import FRAME_TENSORS, activation_bytes, value_count
 from nervcodec.errors import BitstreamError, UsageError
 from nervcodec.models.blocks import channels_last
 from nervcodec.models.frame_decoder import FrameDecoder
@@ -77,7 +77,7 @@ class SegmentRenderer:
             tensor.spec.name: torch.from_numpy(tensor.dequantize()).to(self._device, dtype)
             for tensor in segment.tensors
         }
-        self._embedding = tensors.pop(EMBEDDING, None)
+        self._embeddings = [tensors.pop(name) for name in FRAME_TENSORS if name in tensors]
         self._frames, self._time, self._dtype = segment.frames, segment.model.time, dtype
         with torch.device("meta"):
             network = FrameDecoder(segment.model, width, height)
@@ -107,16 +107,17 @@ class SegmentRenderer:
         for start in range(0, len(indices), self._batch):
             yield self._evaluate(indices[start : start + self._batch])
 
-    def _source(self, indices: Sequence[int]) -> Tensor:
+    def _sources(self, indices: Sequence[int]) -> list[Tensor]:
         """What the network makes frames of: their embeddings, or their times."""
-        if self._embedding is not None:
-            return self._embedding[torch.tensor(indices, device=self._device)]
-        assert self._time is not None
-        return frame_times(indices, self._frames, self._time).to(self._device, self._dtype)
+        if self._time is None:
+            places = torch.tensor(indices, device=self._device)
+            return [embeddings[places] for embeddings in self._embeddings]
+        times = frame_times(indices, self._frames, self._time)
+        return [times.to(self._device, self._dtype)]
 
     @torch.inference_mode()
     def _evaluate(self, indices: Sequence[int]) -> Tensor:
-        rgb = self._network(self._source(indices))
+        rgb = self._network(*self._sources(indices))
         if rgb.isnan().any():
             raise BitstreamError("the network does not give numbers: its weights overflow")
         return torch.floor(rgb * self._peak + 0.5).to(self._sample_type)
@@ -124,7 +125,7 @@ class SegmentRenderer:
 
 def network_bytes(model: ModelSpec, width: int, height: int, frames: int) -> int:
     """Memory that a float32 :class:`SegmentRenderer` keeps, by estimate."""
-    return 4 * parameter_count(model, width, height, frames) + NETWORK_OVERHEAD
+    return 4 * value_count(model, width, height, frames) + NETWORK_OVERHEAD
 
 
 class RendererCache:

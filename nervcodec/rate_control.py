@@ -12,6 +12,7 @@ from functools import cache
 
 from nervcodec.bitstream.syntax import (
     MAX_CHANNELS,
+    DetailSpec,
     HfscmSpec,
     ModelSpec,
     StageSpec,
@@ -19,7 +20,7 @@ from nervcodec.bitstream.syntax import (
     TransformerSpec,
 )
 from nervcodec.bitstream.tensors import Limits, check_limits, parameter_count
-from nervcodec.config import E_NERV, HNERV, NERV, ModelConfig
+from nervcodec.config import E_NERV, HNERV, NERV, REFERENCE_RATE_WEIGHT, ModelConfig
 from nervcodec.errors import TargetError, UnsupportedError, UsageError
 from nervcodec.segments import SegmentPlan, share_params
 
@@ -52,15 +53,43 @@ GRID_WEIGHT = 0.01
 EMBEDDING_SHARE = 0.25
 """At most this share of the parameters goes to the embeddings."""
 
+DETAIL_CHANNELS = 2
+DETAIL_STAGE = 1
+"""The second embedding comes in here: on a grid of some 200 places, where the first has 8. On
+carphone one stage later (1620 places) took half again the bytes for 0.5 dB."""
+
+ROUNDED_BITS, TRAINED_BITS = 7.2, 4.5
+"""What a parameter takes about when it is rounded after the training, and when its rate is
+trained, the second embedding's share included: on carphone 4.5 bits."""
+
+REFERENCE_PARAMS_PER_PIXEL = 0.0236
+"""At :data:`nervcodec.config.REFERENCE_RATE_WEIGHT`; as many fewer as its square root grows."""
+
 DEFAULT_BITS_PER_PIXEL = 0.1
 MIN_DEFAULT_PARAMS = 8_000
 MAX_DEFAULT_PARAMS = 3_000_000
 
 
-def default_params(width: int, height: int, frames: int) -> int:
-    """Parameters that would take 0.1 bit a pixel at 8 bits each, between 8 k and 3 M."""
-    wanted = round(DEFAULT_BITS_PER_PIXEL / 8 * width * height * frames)
-    return min(MAX_DEFAULT_PARAMS, max(MIN_DEFAULT_PARAMS, wanted))
+def bits_per_param(rate_weight: float) -> float:
+    """What a parameter will take about, of a file of more than a few kilobytes."""
+    return TRAINED_BITS if rate_weight else ROUNDED_BITS
+
+
+def default_params(pixels: int, rate_weight: float) -> int:
+    """Parameters for ``pixels`` in all frames, between 8 k and 3 M.
+
+    Without a rate in the training as many as take 0.1 bit a pixel at 8 bits each; with it the
+    fewer the dearer bits are.
+    """
+    per_pixel = DEFAULT_BITS_PER_PIXEL / 8
+    if rate_weight:
+        per_pixel = REFERENCE_PARAMS_PER_PIXEL * math.sqrt(REFERENCE_RATE_WEIGHT / rate_weight)
+    return min(MAX_DEFAULT_PARAMS, max(MIN_DEFAULT_PARAMS, round(per_pixel * pixels)))
+
+
+def params_of_size(size: int, rate_weight: float) -> int:
+    """Parameters that take about ``size`` bytes."""
+    return max(1, round(8 * size / bits_per_param(rate_weight)))
 
 
 @cache
@@ -114,6 +143,8 @@ def _model(
             channels, kernel = max(round(wanted / 2**index), lower), NERV_KERNEL
         stages.append(StageSpec(stride, kernel, channels, index in carrying))
     msfrp = max(0, len(strides) - 3) if config.msfrp else None
+    channels = config.detail_channels or 0
+    detail = DetailSpec(DETAIL_STAGE, channels) if channels and len(strides) > 1 else None
     return ModelSpec(
         tuple(stages),
         embedding if config.network == HNERV else 0,
@@ -124,6 +155,7 @@ def _model(
         time=None if config.network == HNERV else TimeSpec(hidden=hidden),
         transformer=_transformer(stem) if config.network == E_NERV else None,
         msfrp_after=config.msfrp_after and config.msfrp,
+        detail=detail,
     )
 
 
@@ -136,7 +168,7 @@ def _carrying(config: ModelConfig, stages: int) -> set[int]:
     if not config.hfscm:
         return set()
     if config.hfscm_stages is None:
-        return set(range(stages))
+        return set(range(max(1, stages - 1)))
     if any(not -stages <= number < stages for number in config.hfscm_stages):
         raise UsageError(f"hfscm-stages {config.hfscm_stages}: the network has {stages} stages")
     return {number % stages for number in config.hfscm_stages}
@@ -164,7 +196,7 @@ def least_params(config: ModelConfig, width: int, height: int, frames: int) -> i
 def design_model(
     config: ModelConfig, params: int, width: int, height: int, frames: int
 ) -> ModelSpec:
-    """The widest network whose exact count of parameters and embedding values is <= ``params``.
+    """The widest network whose parameters are at most ``params``.
 
     Raises:
         TargetError: if they are less than :func:`least_params`; the message says how many.
@@ -219,15 +251,19 @@ def _largest(fits: Callable[[int], bool], low: int) -> int:
 
 
 def design_networks(
-    config: ModelConfig, plan: SegmentPlan, difficulties: Sequence[float], width: int, height: int
+    config: ModelConfig,
+    params: int,
+    plan: SegmentPlan,
+    difficulties: Sequence[float],
+    width: int,
+    height: int,
 ) -> list[ModelSpec]:
-    """A network for each segment; ``config.params`` are shared by length and difficulty.
+    """A network for each segment; ``params`` are shared by length and difficulty.
 
     Raises:
         TargetError: if there are too few parameters, or the networks are beyond the limits that a
             decoder has.
     """
-    params = config.params or default_params(width, height, plan.frames)
     shares = [params]
     if len(plan.lengths) > 1:
         least = [least_params(config, width, height, frames) for frames in plan.lengths]

@@ -24,6 +24,7 @@ from nervcodec.bitstream.stream import AudioData, StreamReader, write_stream
 from nervcodec.bitstream.syntax import (
     Architecture,
     Attention,
+    DetailSpec,
     HfscmSpec,
     ModelSpec,
     StageSpec,
@@ -101,7 +102,7 @@ def disassemble(data: bytes) -> Chunks:
 def head_fields() -> dict[str, bytes]:
     return {
         "major": b"\x00",
-        "minor": b"\x04",
+        "minor": b"\x05",
         "profile": b"\x00",
         "flags": b"\x00",
         "width": leb(12),
@@ -261,7 +262,12 @@ def model_specs(
         time=None if network == Architecture.HNERV else draw(time_specs(max_channels)),
         transformer=draw(transformers(max_channels)) if network == Architecture.ENERV else None,
         msfrp_after=msfrp_stage is not None and not plain and draw(st.booleans()),
+        detail=draw(details(count, widths)) if network == Architecture.HNERV else None,
     )
+
+
+def details(stages: int, widths: st.SearchStrategy[int]) -> st.SearchStrategy[DetailSpec | None]:
+    return st.none() | st.builds(DetailSpec, st.integers(0, stages - 1), widths)
 
 
 def time_specs(max_channels: int) -> st.SearchStrategy[TimeSpec]:
@@ -295,11 +301,13 @@ def make_header(**changes: Any) -> StreamHeader:
     return StreamHeader(**(fields | changes))
 
 
-def tiny_model(attention: Attention = Attention.GROUPED) -> ModelSpec:
+def tiny_model(
+    attention: Attention = Attention.GROUPED, detail: DetailSpec | None = None
+) -> ModelSpec:
     """Two stages of odd and even stride with all of the paper's parts."""
     block = HfscmSpec(reduction=2, kernel=3, attention=attention, extra_convs=1, extra_kernel=3)
     stages = (StageSpec(3, 1, 4, False), StageSpec(2, 3, 3, True))
-    return ModelSpec(stages, 2, 4, 3, block, msfrp_stage=0)
+    return ModelSpec(stages, 2, 4, 3, block, msfrp_stage=0, detail=detail)
 
 
 def make_tensor(spec: TensorSpec, rng: np.random.Generator) -> QuantizedTensor:

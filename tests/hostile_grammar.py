@@ -18,8 +18,15 @@ from format_helpers import AUDI, HASH, HEAD, META, PTSD, SEGM, Chunks, assemble,
 from hypothesis import strategies as st
 
 from nervcodec.bitstream import entropy
-from nervcodec.bitstream.syntax import FORMAT_MINOR, Attention, HfscmSpec, ModelSpec, StageSpec
-from nervcodec.bitstream.tensors import TensorSpec, check_limits, tensor_specs
+from nervcodec.bitstream.syntax import (
+    FORMAT_MINOR,
+    Attention,
+    DetailSpec,
+    HfscmSpec,
+    ModelSpec,
+    StageSpec,
+)
+from nervcodec.bitstream.tensors import FRAME_TENSORS, TensorSpec, check_limits, tensor_specs
 from nervcodec.errors import UnsupportedError
 from tools.fuzz import small_limits
 
@@ -188,7 +195,10 @@ def models(draw: Draw, width: int, height: int, frames: int) -> ModelSpec:
             extra_kernel=draw(kernels) if extra else block.extra_kernel,
         )
     msfrp = draw(st.none() | st.integers(0, count - 1))
-    model = ModelSpec(stages, draw(channels), draw(channels), draw(kernels), block, msfrp)
+    detail = draw(st.none() | st.builds(DetailSpec, st.integers(0, count - 1), channels))
+    model = ModelSpec(
+        stages, draw(channels), draw(channels), draw(kernels), block, msfrp, detail=detail
+    )
     try:
         check_limits(model, width, height, frames, small_limits())
     except UnsupportedError:
@@ -227,8 +237,9 @@ def model_bytes(faults: Faults, model: ModelSpec) -> bytes:
         mask |= 1 << len(model.stages)
     flags = (mask > 0) + 2 * (model.msfrp_stage is not None)
     flags += 4 * (mask > 0 and model.hfscm.norm) + 8 * model.msfrp_after
+    flags += 16 * (model.detail is not None)
     count = len(model.stages)
-    fields = [faults.u8(model.architecture, 3), faults.u8(flags, 15), faults.u8(count, 8)]
+    fields = [faults.u8(model.architecture, 3), faults.u8(flags, 31), faults.u8(count, 8)]
     for stage in model.stages:
         fields += [faults.u8(stage.stride, 8), faults.u8(stage.kernel, 15)]
         fields.append(faults.varint(stage.channels))
@@ -253,6 +264,9 @@ def model_bytes(faults: Faults, model: ModelSpec) -> bytes:
             fields.append(faults.u8(block.extra_kernel, 15))
     if model.msfrp_stage is not None:
         fields.append(faults.u8(model.msfrp_stage, count - 1))
+    if model.detail is not None:
+        fields.append(faults.u8(model.detail.stage, count - 1))
+        fields.append(faults.varint(model.detail.channels))
     return b"".join(fields)
 
 
@@ -303,9 +317,10 @@ WRONG_TABLE = st.sampled_from(
 
 def tensor(
     draw: Draw, faults: Faults, spec: TensorSpec, rng: np.random.Generator
-) -> tuple[bytes, np.ndarray, entropy.Table | None]:
-    """A tensor head, the tensor's symbols, and the table that they are coded with."""
+) -> tuple[bytes, np.ndarray, entropy.Table | None, np.ndarray]:
+    """A tensor head, what is coded, the table that it is coded with, and the tensor's symbols."""
     zero, code = draw(st.integers(0, 255)), 65
+    predicted = spec.name in FRAME_TENSORS and draw(st.booleans())
     axis = spec.channel_axis
     several = axis is not None and spec.shape[axis] > 1 and draw(st.booleans())
     count = spec.shape[axis] if several and axis is not None else 1
@@ -329,11 +344,18 @@ def tensor(
         body = faults.field(good, WRONG_TABLE, 5)
         symbols = rng.choice(table.used(), spec.size)
     else:
-        table = entropy.FrozenTable(code, zero)
+        table = entropy.FrozenTable(code, 128 if predicted else zero)
         symbols = rng.integers(0, 256, spec.size).astype(np.uint8)
         if draw(st.booleans()):
             symbols[:] = (zero + 128) % 256  # index 0, the rarest
-    return faults.u8(code | several << 7, 65) + bytes([zero]) + scale + body, symbols, table
+    head = faults.u8(code | several << 7, 65) + bytes([zero]) + scale + body
+    if spec.name in FRAME_TENSORS:
+        head = faults.u8(int(predicted), 1) + head
+    values = symbols
+    if predicted:
+        changes = symbols.reshape(spec.shape)
+        values = np.cumsum(changes - np.uint8(128), axis=0, dtype=np.uint8) + np.uint8(zero)
+    return head, symbols, table, values
 
 
 def segm(
@@ -345,9 +367,9 @@ def segm(
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     tensors = [tensor(draw, faults, spec, rng) for spec in tensor_specs(model, *size, frames)]
     crc = 0
-    for _, symbols, _ in tensors:
+    for _, _, _, symbols in tensors:
         crc = zlib.crc32(symbols.tobytes(), crc)
-    coded = [(symbols, table) for _, symbols, table in tensors if table is not None]
+    coded = [(symbols, table) for _, symbols, table, _ in tensors if table is not None]
     words = entropy.encode(coded).astype("<u4").tobytes()
     count = leb(len(words) // 4)
     if faults.here(5):
@@ -359,7 +381,7 @@ def segm(
             faults.varint(frames),
             model_bytes(faults, model),
             faults.field(crc.to_bytes(4, "little"), st.just((crc ^ 1).to_bytes(4, "little"))),
-            *(heading for heading, _, _ in tensors),
+            *(heading for heading, _, _, _ in tensors),
             faults.field(count, WRONG_VARINT),
             words,
         )

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nervcodec.bitstream.segment import QuantizedTensor, Segment
-from nervcodec.bitstream.syntax import Attention, HfscmSpec, ModelSpec, StageSpec
-from nervcodec.bitstream.tensors import tensor_specs
+from nervcodec.bitstream.syntax import Attention, DetailSpec, HfscmSpec, ModelSpec, StageSpec
+from nervcodec.bitstream.tensors import FRAME_TENSORS, tensor_specs
 from nervcodec.errors import BitstreamError
 from nervcodec.inference import FramesDigest, SegmentRenderer
 from nervcodec.models import blocks
@@ -25,6 +25,8 @@ from nervcodec.models.blocks import Conv, Hfscm, Stage, channels_last, haar, ups
 from nervcodec.models.content_encoder import ContentEncoder
 from nervcodec.models.frame_decoder import FrameDecoder
 from nervcodec.training.quantization import quantize
+
+DETAILS = (None, DetailSpec(0, 2), DetailSpec(1, 1))
 
 Map = npt.NDArray[np.float64]
 BANDS = ("LL", "HL", "LH", "HH")
@@ -128,15 +130,22 @@ def np_hfscm(f1: Map, tensors: dict[str, Map], prefix: str, block: HfscmSpec) ->
 
 
 def np_decoder(
-    spec: ModelSpec, tensors: dict[str, Map], embedding: Map, width: int, height: int
+    spec: ModelSpec,
+    tensors: dict[str, Map],
+    embedding: Map,
+    width: int,
+    height: int,
+    detail: Map | None = None,
 ) -> Map:
-    """The frame, (3, height, width), of one embedding."""
+    """The frame, (3, height, width), of one embedding and its detail."""
 
     def conv(name: str, x: Map) -> Map:
         return np_conv(x, tensors[f"{name}.weight"], tensors[f"{name}.bias"])
 
     x, m = np_gelu(conv("stem", embedding)), None
     for i, stage in enumerate(spec.stages):
+        if detail is not None and spec.detail is not None and i == spec.detail.stage:
+            x = x + conv(f"stages.{i}.detail", detail)
         x = np_gelu(np_shuffle(conv(f"stages.{i}.conv", x), stage.stride))
         if stage.hfscm:
             x = np_hfscm(x, tensors, f"stages.{i}.hfscm", spec.hfscm)
@@ -172,9 +181,14 @@ def random_segment(spec: ModelSpec, width: int, height: int, frames: int) -> Seg
     """The random network and random embeddings, quantized."""
     values = arrays(random_network(spec, width, height))
     specs = tensor_specs(spec, width, height, frames)
-    values["embedding"] = noise(*specs[0].shape).numpy()
+    values |= {s.name: noise(*s.shape).numpy() for s in specs if s.name in FRAME_TENSORS}
     tensors = (quantize(tensor, values[tensor.name].astype(np.float32)) for tensor in specs)
     return Segment(0, 0, frames, spec, tuple(tensors))
+
+
+def random_embeddings(spec: ModelSpec, width: int, height: int, frames: int) -> list[torch.Tensor]:
+    specs = tensor_specs(spec, width, height, frames)
+    return [noise(*s.shape) for s in specs if s.name in FRAME_TENSORS]
 
 
 def arrays(network: FrameDecoder) -> dict[str, Map]:
@@ -217,7 +231,7 @@ def test_pixel_shuffle_has_the_order_of_the_spec(stride: int) -> None:
     with torch.no_grad():
         stage.conv.weight.zero_()
         stage.conv.bias.copy_(torch.arange(3 * stride**2) + 1.0)
-    out = stage(noise(1, 2, 2, 3), None)[0].detach().numpy()
+    out = stage(noise(1, 2, 2, 3), None, None)[0].detach().numpy()
     assert out.shape == (3, 2 * stride, 3 * stride)
     for c, p, q in np.ndindex(out.shape):
         channel = c * stride * stride + (p % stride) * stride + (q % stride)
@@ -294,12 +308,13 @@ def test_hfscm_is_that_of_the_spec(attention: Attention, size: tuple[int, int]) 
 
 def check_decoder(spec: ModelSpec, width: int, height: int) -> None:
     network = random_network(spec, width, height)
-    embedding = noise(2, spec.embedding_channels, *spec.grid(width, height))
+    embeddings = random_embeddings(spec, width, height, 2)
     with torch.no_grad():
-        frames = network(embedding).numpy()
+        frames = network(*embeddings).numpy()
     assert frames.shape == (2, 3, height, width)
     for n in range(2):
-        expected = np_decoder(spec, arrays(network), embedding[n].numpy(), width, height)
+        maps = [each[n].numpy() for each in embeddings]
+        expected = np_decoder(spec, arrays(network), maps[0], width, height, *maps[1:])
         np.testing.assert_allclose(frames[n], expected, atol=1e-12)
     assert np.ptp(frames) > 0.01  # or nothing was tested
 
@@ -321,24 +336,29 @@ def test_odd_strides_give_odd_maps_inside_hfscm() -> None:
 @settings(max_examples=15)
 def test_any_decoder_is_that_of_the_spec(spec: ModelSpec, width: int, height: int) -> None:
     network = random_network(spec, width, height)
-    embedding = noise(1, spec.embedding_channels, *spec.grid(width, height))
+    embeddings = random_embeddings(spec, width, height, 1)
     with torch.no_grad():
-        frame = network(embedding)[0].numpy()
-    expected = np_decoder(spec, arrays(network), embedding[0].numpy(), width, height)
+        frame = network(*embeddings)[0].numpy()
+    maps = [each[0].numpy() for each in embeddings]
+    expected = np_decoder(spec, arrays(network), maps[0], width, height, *maps[1:])
     np.testing.assert_allclose(frame, expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("detail", DETAILS)
 @pytest.mark.parametrize("attention", Attention)
-def test_reference_frames_are_those_of_the_spec(attention: Attention) -> None:
+def test_reference_frames_are_those_of_the_spec(
+    attention: Attention, detail: DetailSpec | None
+) -> None:
     """From symbols to samples: dequantization, evaluation and rounding."""
-    segment = random_segment(tiny_model(attention), 11, 7, 3)
+    segment = random_segment(tiny_model(attention, detail), 11, 7, 3)
     tensors = {t.spec.name: t.dequantize().astype(np.float64) for t in segment.tensors}
     renderer = SegmentRenderer(segment, 11, 7, reference=True)
     assert all(p.dtype == torch.float64 for p in renderer._network.parameters())
     frames = list(renderer.frames([2, 0, 1]))
     digest = FramesDigest()
     for number, frame in zip((2, 0, 1), frames, strict=True):
-        values = np_decoder(segment.model, tensors, tensors["embedding"][number], 11, 7)
+        maps = [tensors[name][number] for name in FRAME_TENSORS if name in tensors]
+        values = np_decoder(segment.model, tensors, maps[0], 11, 7, *maps[1:])
         expected = np.floor(255 * values + 0.5).astype(np.uint8).transpose(1, 2, 0)
         assert frame.dtype == np.uint8
         np.testing.assert_array_equal(frame, expected)
@@ -386,13 +406,14 @@ def test_frames_come_in_the_order_asked_for_whatever_the_batch() -> None:
 # --- training's side ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("detail", DETAILS)
 @pytest.mark.parametrize("attention", Attention)
-def test_every_parameter_gets_a_gradient(attention: Attention) -> None:
+def test_every_parameter_gets_a_gradient(attention: Attention, detail: DetailSpec | None) -> None:
     torch.manual_seed(3)
-    spec = tiny_model(attention)
+    spec = tiny_model(attention, detail)
     encoder, decoder = ContentEncoder(spec, 13, 11), FrameDecoder(spec, 13, 11)
     frames = torch.rand(2, 3, 11, 13)
-    loss = (decoder(encoder(frames)) - frames).square().mean()
+    loss = (decoder(*encoder(frames)) - frames).square().mean()
     torch.autograd.backward(loss)
     for module in (encoder, decoder):
         for name, parameter in module.named_parameters():
@@ -402,14 +423,19 @@ def test_every_parameter_gets_a_gradient(attention: Attention) -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), [(12, 6), (13, 11), (7, 19), (1, 1), (1, 20), (5, 2)])
-def test_sizes_that_strides_do_not_divide(width: int, height: int) -> None:
-    spec = tiny_model()
+@pytest.mark.parametrize("detail", DETAILS)
+def test_sizes_that_strides_do_not_divide(
+    width: int, height: int, detail: DetailSpec | None
+) -> None:
+    spec = tiny_model(detail=detail)
     encoder, decoder = ContentEncoder(spec, width, height), FrameDecoder(spec, width, height)
     frames = torch.rand(2, 3, height, width)
     with torch.no_grad():
-        embedding = encoder(frames)
-        assert embedding.shape[1:] == tensor_specs(spec, width, height, 2)[0].shape[1:]
-        out = decoder(embedding)
+        embeddings = encoder(frames)
+        specs = tensor_specs(spec, width, height, 2)
+        for embedding, tensor in zip(embeddings, specs, strict=False):
+            assert embedding.shape[1:] == tensor.shape[1:]
+        out = decoder(*embeddings)
     assert out.shape == frames.shape
     assert out.min() >= 0
     assert out.max() <= 1

@@ -15,7 +15,17 @@ from test_cli import run
 import nervcodec
 from nervcodec.bitstream.syntax import Architecture, HfscmSpec, ModelSpec, TimeSpec
 from nervcodec.bitstream.tensors import parameter_count
-from nervcodec.config import E_NERV, HNERV, NERV, NETWORKS, EncodeConfig, ModelConfig, TrainConfig
+from nervcodec.config import (
+    ADAM,
+    E_NERV,
+    HNERV,
+    NERV,
+    NETWORKS,
+    SOAP,
+    EncodeConfig,
+    ModelConfig,
+    TrainConfig,
+)
 from nervcodec.errors import UsageError
 from nervcodec.models.frame_decoder import FrameDecoder
 from nervcodec.models.positions import encode_positions, frame_times, grid_positions
@@ -172,7 +182,8 @@ def test_every_network_learns(network: str) -> None:
     model = design_model(config, 14_000, 46, 30, 4)
     reached = []
     for epochs in (2, 40):
-        trained = Trainer(frames, model, TrainConfig(epochs=epochs), torch.device("cpu")).train()
+        train = TrainConfig(epochs=epochs, optimizer=ADAM if network == NERV else SOAP)
+        trained = Trainer(frames, model, train, torch.device("cpu")).train()
         assert trained.psnr is not None
         reached.append(trained.psnr)
     assert reached[1] > reached[0] + 2

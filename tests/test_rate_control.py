@@ -19,7 +19,7 @@ from nervcodec import rate_control, segments
 from nervcodec.bitstream.syntax import Attention, HfscmSpec, ModelSpec
 from nervcodec.bitstream.tensors import parameter_count
 from nervcodec.bitstream.wire import ByteReader
-from nervcodec.config import EncodeConfig, ModelConfig, TrainConfig
+from nervcodec.config import EncodeConfig, ModelConfig, TrainConfig, rate_weight
 from nervcodec.errors import TargetError
 from nervcodec.rate_control import choose_strides, default_params, design_model, least_params
 from nervcodec.segments import SampleVariance, SegmentPlan, plan_segments, share_params
@@ -170,7 +170,7 @@ def test_the_parts_are_switched_by_the_configuration() -> None:
     block = HfscmSpec(4, 3, Attention.DENSE, 1, 3)
     config = ModelConfig(hfscm_spec=block)
     full = design_model(config, 100_000, 320, 160, 10)
-    assert all(stage.hfscm for stage in full.stages)
+    assert [stage.hfscm for stage in full.stages] == [True, True, True, False]
     assert full.hfscm == block
     assert full.stem_channels < plain.stem_channels
     mixed = design_model(replace(config, msfrp=False), 100_000, 320, 160, 10)
@@ -210,7 +210,12 @@ def test_designed_networks_can_be_stored(config: ModelConfig, width: int, height
     [(1280, 640, 132, 1_351_680), (16, 16, 1, 8_000), (3840, 2160, 600, 3_000_000)],
 )
 def test_default_params(width: int, height: int, frames: int, params: int) -> None:
-    assert default_params(width, height, frames) == params
+    assert default_params(width * height * frames, rate_weight=0.0) == params
+
+
+def test_dearer_bits_are_spent_on_fewer_parameters() -> None:
+    counts = [default_params(3_000_000, rate_weight(crf)) for crf in (22.0, 28.0, 34.0)]
+    assert counts == [141_600, 70_800, 35_400]
 
 
 # --- segments -----------------------------------------------------------------------------------

@@ -125,6 +125,7 @@ def hand_payload(
     index: bytes = b"\x00",
     first: bytes = b"\x00",
     frames: bytes = b"\x02",
+    prediction: bytes = b"\x00",
 ) -> bytes:
     """All tensors constant but those in ``heads``; ``words`` follow their own count.
 
@@ -132,7 +133,7 @@ def hand_payload(
     """
     crc, tensors = 0, []
     for i, (_, shape) in enumerate(HAND_TENSORS):
-        tensors.append((heads or {}).get(i, constant(10 + i)))
+        tensors += [prediction if i == 0 else b"", (heads or {}).get(i, constant(10 + i))]
         crc = zlib.crc32((symbols or {}).get(i, bytes([10 + i]) * prod(shape)), crc)
     head = index + first + frames + HAND_MODEL + crc.to_bytes(4, "little")
     return head + b"".join(tensors) + (b"\x00" if words is None else words)
@@ -155,6 +156,46 @@ def test_a_payload_written_by_hand() -> None:
     assert values[2].tolist() == [(9 - 255) * 2.0**20] * 2
     assert all((v == 10 + i).all() for i, v in enumerate(values) if i not in (0, 2))
     assert encode_segment(segment)[0] == payload
+
+
+def test_a_predicted_embedding_by_hand() -> None:
+    """Changes of +1, -3 and 0 from 250, which go round from 255 to 0; a constant one."""
+    frozen = entropy.FrozenTable(20, 128)
+    coded = np.array([129] * 6 + [125, 128, 140, 127, 128, 129], dtype=np.uint8)
+    words = entropy.encode([(coded, frozen)])
+    data = leb(words.size) + words.astype("<u4").tobytes()
+    values = bytes([251] * 6 + [248, 251, 7, 250, 251, 252])
+    heads = {0: bytes([20, 250]) + u16(ONE)}
+    payload = hand_payload(heads, data, symbols={0: values}, prediction=b"\x01")
+    embedding = decode_hand(payload).tensors[0]
+    assert embedding.symbols.ravel().tolist() == list(values)
+    assert embedding.dequantize().ravel().tolist()[:7] == [1.0] * 6 + [-2.0]
+    heads, values = {0: constant(130, zero=3)}, bytes([5] * 6 + [7] * 6)
+    payload = hand_payload(heads, symbols={0: values}, prediction=b"\x01")
+    assert decode_hand(payload).tensors[0].symbols.ravel().tolist() == list(values)
+
+
+def test_the_better_prediction_is_chosen() -> None:
+    model = tiny_model()
+    header = make_header(width=48, height=40, frames=30)
+    segment = make_segment(model, header, 0, 30)
+    embedding = segment.tensors[0]
+    rng = np.random.default_rng(1)
+    slow = rng.integers(0, 256, embedding.spec.shape[1:]) + np.arange(30)[:, None, None, None]
+    fast = rng.integers(120, 136, embedding.spec.shape)
+    sizes = []
+    for symbols in (slow, fast):
+        changed = replace(embedding, symbols=symbols.astype(np.uint8))
+        changed = replace(segment, tensors=(changed, *segment.tensors[1:]))
+        payload, size = encode_segment(changed)
+        assert same_segment(decode_segment(payload, header, Limits()), changed)
+        sizes.append(size.words)
+    assert sizes[0] < sizes[1] - fast.size * 3 / 8  # 4 bits a value, against next to none
+
+
+def test_other_predictions_are_refused() -> None:
+    with pytest.raises(BitstreamError, match="prediction is 2"):
+        decode_hand(hand_payload(prediction=b"\x02"))
 
 
 def test_coded_tensors_by_hand() -> None:
@@ -226,7 +267,7 @@ def test_biases_have_one_scale(index: int) -> None:
 
 def test_a_single_channel_has_one_scale() -> None:
     model = ModelSpec((StageSpec(1, 1, 1, False),), 1, 1, 1)
-    head = b"\x00\x00\x01" + model.to_bytes() + bytes(4)
+    head = b"\x00\x00\x01" + model.to_bytes() + bytes(4) + b"\x00"
     with pytest.raises(BitstreamError, match="embedding cannot have a scale"):
         decode_segment(head + bytes([65 | 0x80, 0]) + u16(ONE) + b"\x00", HAND_HEADER, Limits())
 
@@ -234,9 +275,8 @@ def test_a_single_channel_has_one_scale() -> None:
 @pytest.mark.parametrize("coding", [0, 63, 64])
 def test_a_tensor_of_one_value_must_be_constant(coding: int) -> None:
     model = ModelSpec((StageSpec(1, 1, 1, False),), 1, 1, 1)
-    head = (
-        b"\x00\x00\x01" + model.to_bytes() + bytes(4) + constant(1)
-    )  # the stem's weight is 1 x 1 x 1 x 1
+    # The stem's weight is 1 x 1 x 1 x 1.
+    head = b"\x00\x00\x01" + model.to_bytes() + bytes(4) + b"\x00" + constant(1)
     with pytest.raises(BitstreamError, match=r"stem\.weight has one value"):
         decode_segment(head + bytes([coding, 0]) + u16(ONE) + bytes(40), HAND_HEADER, Limits())
 
@@ -424,7 +464,7 @@ def test_every_limit_counts_by_itself() -> None:
 
 def test_the_number_of_scales_is_bounded_by_the_payload() -> None:
     model = ModelSpec((StageSpec(1, 1, 65536, False),), 1, 1, 1)
-    payload = b"\x00\x00\x01" + model.to_bytes() + bytes(4) + constant(1) * 3
+    payload = b"\x00\x00\x01" + model.to_bytes() + bytes(4) + b"\x00" + constant(1) * 3
     with at_once(), pytest.raises(BitstreamError, match="middle of a field"):
         decode_segment(payload + bytes([65 | 0x80, 0]) + u16(ONE), HAND_HEADER, Limits())
 
@@ -434,7 +474,7 @@ def test_a_constant_network_needs_no_words() -> None:
     model = ModelSpec((StageSpec(2, 3, 100, False),), 8, 100)
     count = len(tensor_specs(model, 4, 2, 1))
     crc = zlib.crc32(b"\x03" * parameter_count(model, 4, 2, 1)).to_bytes(4, "little")
-    payload = b"\x00\x00\x01" + model.to_bytes() + crc + constant(3) * count + b"\x00"
+    payload = b"\x00\x00\x01" + model.to_bytes() + crc + b"\x00" + constant(3) * count + b"\x00"
     segment = decode_segment(payload, HAND_HEADER, Limits())
     assert sum(t.symbols.size for t in segment.tensors) == parameter_count(model, 4, 2, 1)
     with pytest.raises(UnsupportedError):

@@ -195,6 +195,9 @@ def test_further_ranges_are_those_of_the_spec() -> None:
 MIXING_FIELDS = ("heads", "head width", "feed-forward width", "modulation width", "bottleneck")
 
 
+DETAIL_FIELDS = ("detail stage", "detail channels")
+
+
 def model_table() -> dict[str, str]:
     """Name and meaning of the fields of 5.1, without the conditions before the names."""
     rows = [(re.sub(r"^(\.\.\. )?(\*.*\* )?", "", name), text) for name, _, text in table("5.1", 3)]
@@ -206,13 +209,15 @@ def model_table() -> dict[str, str]:
 def test_the_model_has_the_fields_of_the_spec_in_this_order(architecture: int) -> None:
     time = (1, 1, 1, 1) if architecture > 1 else None
     mixing = (1, 1, 1, 1, 1) if architecture == 3 else None
-    model = make_model([(1, 1, 1)], hfscm=(1, 1, 1, 0, 1, 1), msfrp=0, time=time, mixing=mixing)
+    detail = (0, 1) if architecture == 1 else None
+    block = (1, 1, 1, 0, 1, 1)
+    model = make_model([(1, 1, 1)], hfscm=block, msfrp=0, time=time, mixing=mixing, detail=detail)
     assert model.architecture == architecture
     names = [name.removesuffix(" 0").removeprefix("model ") for name in model_fields(model)]
     left_out = {
         1: ["levels", "base numerator", "base denominator", "time width", *MIXING_FIELDS],
-        2: ["embedding channels", *MIXING_FIELDS],
-        3: ["embedding channels"],
+        2: ["embedding channels", *MIXING_FIELDS, *DETAIL_FIELDS],
+        3: ["embedding channels", *DETAIL_FIELDS],
     }
     listed = [name.lower() for name in model_table()]
     assert names == [name for name in listed if name not in left_out[architecture]]

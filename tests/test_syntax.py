@@ -146,11 +146,11 @@ def test_head_fields_at_their_limits_are_read(
     ("changes", "complaint"),
     [
         ({"major": b"\x01", "minor": b"\x00"}, r"version 1\.0.*later"),
-        ({"major": b"\x01"}, r"version 1\.4"),
-        ({"major": b"\xff"}, r"version 255\.4"),
+        ({"major": b"\x01"}, r"version 1\.5"),
+        ({"major": b"\xff"}, r"version 255\.5"),
         ({"minor": b"\x00"}, r"version 0\.0"),
-        ({"minor": b"\x03"}, r"version 0\.3"),
-        ({"minor": b"\x05"}, r"version 0\.5"),
+        ({"minor": b"\x04"}, r"version 0\.4"),
+        ({"minor": b"\x06"}, r"version 0\.6"),
         ({"profile": b"\x01"}, "profile 1"),
     ],
 )
@@ -207,7 +207,7 @@ def test_models_come_back(spec: ModelSpec) -> None:
     [
         ({"flags": b"\x06"}, "flags 6 switch a part of HFSCM"),
         ({"flags": b"\x09"}, "flags 9 switch a part of MSFRP"),
-        ({"flags": b"\x13"}, "flags"),
+        ({"flags": b"\x23"}, "flags"),
         ({"flags": b"\x83"}, "flags"),
         ({"stages": b"\x00"}, "stages"),
         ({"stages": b"\x09"}, "stages"),

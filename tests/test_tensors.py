@@ -76,11 +76,13 @@ def meta_network(spec: ModelSpec, width: int, height: int) -> FrameDecoder:
 
 def run_meta(network: FrameDecoder, spec: ModelSpec, width: int, height: int) -> Tensor:
     if spec.time is None:
-        shape = (spec.embedding_channels, *spec.grid(width, height))
+        sources = [(spec.embedding_channels, *spec.grid(width, height))]
     else:
-        shape = (2 * spec.time.levels, 1, 1)
+        sources = [(2 * spec.time.levels, 1, 1)]
+    if spec.detail is not None:
+        sources.append((spec.detail.channels, *spec.detail_grid(width, height)))
     with torch.no_grad():
-        out: Tensor = network(torch.empty(1, *shape, device="meta"))
+        out: Tensor = network(*(torch.empty(1, *shape, device="meta") for shape in sources))
     return out
 
 
@@ -89,11 +91,14 @@ def shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def listed(spec: ModelSpec, width: int, height: int) -> dict[str, tuple[int, ...]]:
-    """The tensors without the embedding, which must be the first where there is one."""
+    """The tensors without the embeddings, which must be the first where there are any."""
     others = tensor_specs(spec, width, height, 3)
     if spec.time is None:
         shape = (3, spec.embedding_channels, *spec.grid(width, height))
         assert others.pop(0) == TensorSpec("embedding", shape)
+    if spec.detail is not None:
+        finer = (3, spec.detail.channels, *spec.detail_grid(width, height))
+        assert others.pop(0) == TensorSpec("detail", finer)
     names = [tensor.name for tensor in others]
     assert len(set(names)) == len(names)
     return {tensor.name: tensor.shape for tensor in others}

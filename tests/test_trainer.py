@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -307,13 +308,19 @@ def test_a_state_of_an_impossible_step_is_refused(step: int) -> None:
 
 def test_a_state_of_another_network_is_refused() -> None:
     _, state, _ = stopped_at(2)
-    for kind in ("weight", "average", "exp_avg", "exp_avg_sq"):
-        name = f"{kind}.decoder.head.bias"
+    for name in (
+        "weight.decoder.head.bias",
+        "average.decoder.head.bias",
+        "decoder.head.bias.exp_avg",
+        "decoder.head.weight.left_basis",
+        "steps.weights",
+        "memory.embedding",
+    ):
         for tensors in (
             {key: values for key, values in state.tensors.items() if key != name},
             state.tensors | {name: np.zeros(4, dtype=np.float32)},
         ):
-            with pytest.raises(CheckpointError, match=r"head\.bias"):
+            with pytest.raises(CheckpointError, match=re.escape(name)):
                 make_trainer().restore(replace(state, tensors=tensors))
 
 

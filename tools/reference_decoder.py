@@ -1,4 +1,4 @@
-"""A second decoder of the .hfsv bitstream, version 0.4, written from its specification alone.
+"""A second decoder of the .hfsv bitstream, version 0.5, written from its specification alone.
 
 It shares no code with the program and needs numpy only, so that the two check each other and the
 specification. It follows the sections of `bitstream_spec.md` in order and under the same names; it
@@ -217,8 +217,8 @@ def read_head(kind: int, payload: bytes) -> Header:
         raise InvalidFile("the first chunk is not HEAD")
     reader = Reader(payload, "HEAD")
     version = reader.u8(), reader.u8()
-    if version != (0, 4):
-        raise UnsupportedFile(f"the file is of version {version[0]}.{version[1]}, not 0.4")
+    if version != (0, 5):
+        raise UnsupportedFile(f"the file is of version {version[0]}.{version[1]}, not 0.5")
     if profile := reader.u8():
         raise UnsupportedFile(f"profile {profile} is unknown")
     reader.byte("flags", 0, 0)
@@ -359,7 +359,15 @@ class Mixing:
 
 
 HNERV, NERV, E_NERV = 1, 2, 3
-HAS_HFSCM, HAS_MSFRP, STANDARDISE, MSFRP_AFTER = 1, 2, 4, 8
+HAS_HFSCM, HAS_MSFRP, STANDARDISE, MSFRP_AFTER, HAS_DETAIL = 1, 2, 4, 8, 16
+
+
+@dataclass(frozen=True)
+class Detail:
+    """The second embedding, added to the input of a stage."""
+
+    stage: int
+    channels: int
 
 
 @dataclass(frozen=True)
@@ -380,13 +388,14 @@ class Model:
     mixing: Mixing | None = None
     standardise: bool = False
     msfrp_after: bool = False
+    detail: Detail | None = None
 
 
 def read_model(reader: Reader) -> Model:
     architecture = reader.u8()
     if architecture not in (HNERV, NERV, E_NERV):
         raise UnsupportedFile(f"{reader.name}: architecture {architecture} is unknown")
-    flags = read_model_flags(reader)
+    flags = read_model_flags(reader, architecture)
     count = reader.byte("stages", 1, 8)
     return Model(  # whose arguments are evaluated in this order, that of the file
         architecture=architecture,
@@ -402,16 +411,26 @@ def read_model(reader: Reader) -> Model:
         standardise=bool(flags & STANDARDISE),
         msfrp_stage=reader.byte("MSFRP stage", 0, count - 1) if flags & HAS_MSFRP else None,
         msfrp_after=bool(flags & MSFRP_AFTER),
+        detail=read_detail(reader, count) if flags & HAS_DETAIL else None,
     )
 
 
-def read_model_flags(reader: Reader) -> int:
-    flags = reader.byte("model flags", 0, 15)
+def read_model_flags(reader: Reader, architecture: int) -> int:
+    flags = reader.byte("model flags", 0, 31)
+    if flags & HAS_DETAIL and architecture != HNERV:
+        reader.fail("only architecture 1 has a detail")
     if flags & STANDARDISE and not flags & HAS_HFSCM:
         reader.fail("there is no HFSCM that could standardise")
     if flags & MSFRP_AFTER and not flags & HAS_MSFRP:
         reader.fail("there is no MSFRP that could be added to the frame")
     return flags
+
+
+def read_detail(reader: Reader, stages: int) -> Detail:
+    return Detail(
+        stage=reader.byte("detail stage", 0, stages - 1),
+        channels=reader.whole("detail channels", 1, 65536),
+    )
 
 
 def read_stage(reader: Reader) -> Stage:
@@ -524,10 +543,14 @@ def mixing_shapes(mixing: Mixing, levels: int, channels: int, area: int) -> list
 def first_map_shapes(model: Model, frames: int, rows: int, columns: int) -> list[TensorShape]:
     channels, area = model.stem_channels, rows * columns
     time, mixing = model.time, model.mixing
-    if time is None:
-        embedding = TensorShape("embedding", (frames, model.embedding_channels, rows, columns))
-        return [embedding, *convolution("stem", model.embedding_channels, channels, 1, area)]
     shapes: list[TensorShape] = []
+    if time is None:
+        shapes.append(TensorShape("embedding", (frames, model.embedding_channels, rows, columns)))
+        if model.detail is not None:
+            t = math.prod(stage.stride for stage in model.stages[: model.detail.stage])
+            finer = (frames, model.detail.channels, rows * t, columns * t)
+            shapes.append(TensorShape("detail", finer))
+        return shapes + convolution("stem", model.embedding_channels, channels, 1, area)
     if time.width:
         shapes += convolution("time", 2 * time.levels, time.width, 1, area=1)
     inputs = time.width or 2 * time.levels
@@ -542,7 +565,12 @@ def stage_shapes(model: Model, i: int, channels: int, area: int) -> list[TensorS
     stage, mixing = model.stages[i], model.mixing
     name, square = f"stages.{i}", stage.stride**2
     if mixing is None:
-        return convolution(f"{name}.conv", channels, stage.channels * square, stage.kernel, area)
+        detail: list[TensorShape] = []
+        if model.detail is not None and model.detail.stage == i:
+            detail = convolution(f"{name}.detail", model.detail.channels, channels, 3, area)
+        return detail + convolution(
+            f"{name}.conv", channels, stage.channels * square, stage.kernel, area
+        )
     shapes = convolution(f"{name}.modulate", mixing.modulation, 2 * channels, 1, area=1)
     bottleneck = mixing.bottleneck if i == 0 else 0
     outputs = (bottleneck or stage.channels) * square
@@ -596,6 +624,7 @@ def check_limits(shapes: list[TensorShape], budget: int, attention: tuple[int, i
 # --- 5.3 Tensor heads ----------------------------------------------------------------------------
 
 EXPLICIT, CONSTANT, PER_CHANNEL = 64, 65, 0x80
+OF_FRAMES = ("embedding", "detail")
 
 
 @dataclass(frozen=True)
@@ -615,12 +644,14 @@ class Tensor:
     zero: int
     scales: Floats
     table: Table
+    predicted: bool
 
 
 def read_tensor_head(reader: Reader, tensor: TensorShape) -> Tensor:
     name, shape = tensor.name, tensor.shape
+    predicted = name in OF_FRAMES and reader.byte("prediction", 0, 1) == 1
     coding, zero, count = reader.u8(), reader.u8(), 1
-    axis = 1 if name == "embedding" else 0
+    axis = 1 if name in OF_FRAMES else 0
     if coding & PER_CHANNEL:
         count = shape[axis]
         if len(shape) != 4 or count == 1:
@@ -632,8 +663,9 @@ def read_tensor_head(reader: Reader, tensor: TensorShape) -> Tensor:
     coding = reader.within(coding & 0x7F, f"coding of {name}", 0, CONSTANT)
     if math.prod(shape) == 1 and coding != CONSTANT:
         reader.fail(f"{name} has one value and is not constant")
-    table = read_table(reader, coding, zero)
-    return Tensor(name, shape, zero, scales.reshape(-1, *[1] * (len(shape) - axis - 1)), table)
+    table = read_table(reader, coding, 128 if predicted else zero)
+    scales = scales.reshape(-1, *[1] * (len(shape) - axis - 1))
+    return Tensor(name, shape, zero, scales, table, predicted)
 
 
 def read_table(reader: Reader, coding: int, zero: int) -> Table:
@@ -645,7 +677,7 @@ def read_table(reader: Reader, coding: int, zero: int) -> Table:
 
 
 def dequantize(tensor: Tensor, symbols: Bytes) -> Floats:
-    """The values of a tensor, or of the frame of an embedding whose symbols are given."""
+    """The values of a tensor, or of the frame of one of frames whose symbols are given."""
     return (symbols.astype(np.float64) - tensor.zero) * tensor.scales
 
 
@@ -770,8 +802,20 @@ class RangeCoder:
 def decode_symbols(coder: RangeCoder, tensor: Tensor) -> Bytes:
     frequencies, symbols = tensor.table.frequencies, tensor.table.symbols
     if len(symbols) == 1:
-        return np.full(tensor.shape, symbols[0], np.uint8)
-    return symbols[coder.decode(math.prod(tensor.shape), frequencies)].reshape(tensor.shape)
+        coded = np.full(tensor.shape, symbols[0], np.uint8)
+    else:
+        coded = symbols[coder.decode(math.prod(tensor.shape), frequencies)].reshape(tensor.shape)
+    return add_up(coded, tensor.zero) if tensor.predicted else coded
+
+
+def add_up(changes: Bytes, zero: int) -> Bytes:
+    """Section 5.3: symbols from their changes from frame to frame."""
+    symbols = np.empty_like(changes)
+    before = np.full(changes.shape[1:], zero, np.int64)
+    for n, change in enumerate(changes):
+        before = (before + change - 128) % 256
+        symbols[n] = before
+    return symbols
 
 
 # --- 7. HASH, META, AUDI -------------------------------------------------------------------------
@@ -1029,7 +1073,7 @@ class Network:
         self.values = {
             tensor.name: dequantize(tensor, symbols)
             for tensor, symbols in pairs
-            if tensor.name != "embedding"
+            if tensor.name not in OF_FRAMES
         }
         self.grid_map: Floats | None = None  # `g`, which all frames share
 
@@ -1042,6 +1086,9 @@ class Network:
         x, time_branch = self.first_map(n)
         m: Floats | None = None
         for i, stage in enumerate(model.stages):
+            if model.detail is not None and model.detail.stage == i:
+                detail = dequantize(self.segment.tensors[1], self.segment.symbols[1][n])
+                x = x + self.conv(f"stages.{i}.detail", detail)
             if time_branch is not None:
                 x = self.modulate(f"stages.{i}.modulate", x, time_branch)
             x = pixel_shuffle(self.conv(f"stages.{i}.conv", x), stage.stride)

@@ -148,12 +148,23 @@ class _BitReader:
 
 def choose_table(symbols: Symbols, zero: int) -> Table:
     """The table that codes ``symbols`` (two different values or more) in the fewest bytes."""
+    return _choose(symbols, zero)[0]
+
+
+def coded_bits(symbols: Symbols, zero: int) -> float:
+    """What ``symbols`` take with the table of :func:`choose_table`, the table included."""
+    return _choose(symbols, zero)[1] if symbols.min() < symbols.max() else 0.0
+
+
+def _choose(symbols: Symbols, zero: int) -> tuple[Table, float]:
     counts = np.bincount(symbols.ravel(), minlength=ALPHABET)
     shifted = np.roll(counts, CENTRE - zero)
     frozen_bits = (shifted * (24 - np.log2(all_tables()))).sum(axis=1)
     best = int(np.argmin(frozen_bits))
     explicit, explicit_bits = _best_explicit(counts)
-    return explicit if explicit_bits < frozen_bits[best] else FrozenTable(best, zero)
+    if explicit_bits < frozen_bits[best]:
+        return explicit, explicit_bits
+    return FrozenTable(best, zero), float(frozen_bits[best])
 
 
 def _best_explicit(counts: npt.NDArray[np.int64]) -> tuple[ExplicitTable, float]:

@@ -15,11 +15,21 @@ import numpy.typing as npt
 from nervcodec.bitstream import entropy
 from nervcodec.bitstream.container import CRC_BYTES
 from nervcodec.bitstream.syntax import ModelSpec, StreamHeader
-from nervcodec.bitstream.tensors import Limits, TensorSpec, check_limits, tensor_specs
+from nervcodec.bitstream.tables import CENTRE
+from nervcodec.bitstream.tensors import (
+    FRAME_TENSORS,
+    Limits,
+    TensorSpec,
+    check_limits,
+    tensor_specs,
+)
 from nervcodec.bitstream.wire import ByteReader, varint
 from nervcodec.errors import BitstreamError
 
 PER_CHANNEL = 0x80
+
+PREDICT_NOTHING, PREDICT_PREVIOUS = 0, 1
+"""How a frame's embeddings are predicted: not at all, or from those of the frame before."""
 MAX_SEGMENT_HEAD = 256
 """Place, frames and model take less: at most 3 x 9, 3, 8 x 11, 22, 37 and 8 bytes."""
 
@@ -98,20 +108,48 @@ def encode_segment(segment: Segment) -> tuple[bytes, SegmentSize]:
     crc = segment.symbols_crc().to_bytes(CRC_BYTES, "little")
     headers, tables, parts = bytearray(head + crc), 0, []
     for tensor in segment.tensors:
+        coded, centre = tensor.symbols, tensor.zero
+        if tensor.spec.name in FRAME_TENSORS:
+            prediction, coded, centre = _choose_prediction(tensor)
+            headers.append(prediction)
         flag = PER_CHANNEL if tensor.scales.size > 1 else 0
         scales = tensor.scales.astype("<u2").tobytes()
-        first = int(tensor.symbols.flat[0])
-        if (tensor.symbols == first).all():
+        first = int(coded.flat[0])
+        if (coded == first).all():
             headers += bytes([entropy.CONSTANT | flag, tensor.zero]) + scales + bytes([first])
             continue
-        table = entropy.choose_table(tensor.symbols, tensor.zero)
+        table = entropy.choose_table(coded, centre)
         body = table.to_bytes()
         headers += bytes([table.code | flag, tensor.zero]) + scales + body
         tables += len(body)
-        parts.append((tensor.symbols, table))
+        parts.append((coded, table))
     words = entropy.encode(parts).astype("<u4")
     payload = bytes(headers) + varint(words.size) + words.tobytes()
     return payload, SegmentSize(len(payload) - words.nbytes - tables, tables, words.nbytes)
+
+
+def _choose_prediction(tensor: QuantizedTensor) -> tuple[int, entropy.Symbols, int]:
+    """How embeddings are predicted, what is coded then, and the centre of their tables."""
+    changes = _changes(tensor.symbols, tensor.zero)
+    if entropy.coded_bits(changes, CENTRE) < entropy.coded_bits(tensor.symbols, tensor.zero):
+        return PREDICT_PREVIOUS, changes, CENTRE
+    return PREDICT_NOTHING, tensor.symbols, tensor.zero
+
+
+def _changes(symbols: entropy.Symbols, zero: int) -> entropy.Symbols:
+    """Each frame's symbols less those of the frame before, modulo 256, with 128 for no change.
+
+    The first frame's are less the zero point.
+    """
+    before = np.full_like(symbols[:1], zero)
+    return np.diff(symbols, axis=0, prepend=before) + np.uint8(CENTRE)
+
+
+def _summed(changes: entropy.Symbols, zero: int) -> entropy.Symbols:
+    """The inverse of :func:`_changes`."""
+    steps = changes - np.uint8(CENTRE)
+    steps[0] += np.uint8(zero)
+    return np.cumsum(steps, axis=0, dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -175,28 +213,35 @@ class _TensorHead:
     scales: npt.NDArray[np.uint16]
     table: entropy.Table | None
     constant: int
+    prediction: int
 
-    def tensor(self, symbols: npt.NDArray[np.uint8] | None) -> QuantizedTensor:
-        if symbols is None:
-            symbols = np.full(self.spec.size, self.constant, dtype=np.uint8)
-        return QuantizedTensor(self.spec, symbols.reshape(self.spec.shape), self.zero, self.scales)
+    def tensor(self, coded: npt.NDArray[np.uint8] | None) -> QuantizedTensor:
+        if coded is None:
+            coded = np.full(self.spec.size, self.constant, dtype=np.uint8)
+        symbols = coded.reshape(self.spec.shape)
+        if self.prediction == PREDICT_PREVIOUS:
+            symbols = _summed(symbols, self.zero)
+        return QuantizedTensor(self.spec, symbols, self.zero, self.scales)
 
 
 def _read_tensor_head(reader: ByteReader, spec: TensorSpec) -> _TensorHead:
+    prediction = PREDICT_NOTHING
+    if spec.name in FRAME_TENSORS:
+        prediction = reader.bounded_u8(PREDICT_NOTHING, PREDICT_PREVIOUS, "prediction")
     byte = reader.u8()
     code = reader.check(byte & ~PER_CHANNEL, 0, entropy.CONSTANT, f"coding of {spec.name}")
     zero = reader.u8()
     scales = _read_scales(reader, spec, bool(byte & PER_CHANNEL))
     if code == entropy.CONSTANT:
-        return _TensorHead(spec, zero, scales, None, reader.u8())
+        return _TensorHead(spec, zero, scales, None, reader.u8(), prediction)
     if spec.size < 2:
         raise BitstreamError(f"SEGM: {spec.name} has one value but is not coded as constant")
     table: entropy.Table
     if code == entropy.EXPLICIT:
         table = entropy.ExplicitTable.read(reader)
     else:
-        table = entropy.FrozenTable(code, zero)
-    return _TensorHead(spec, zero, scales, table, 0)
+        table = entropy.FrozenTable(code, zero if prediction == PREDICT_NOTHING else CENTRE)
+    return _TensorHead(spec, zero, scales, table, 0, prediction)
 
 
 def _read_scales(reader: ByteReader, spec: TensorSpec, per_channel: bool) -> npt.NDArray[np.uint16]:

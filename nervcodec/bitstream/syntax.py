@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from fractions import Fraction
+from math import prod
 
 from nervcodec.bitstream.wire import ByteReader, signed_varint, varint
 from nervcodec.errors import BitstreamError, UnsupportedError
 from nervcodec.samples import BIT_DEPTHS
 
 FORMAT_MAJOR = 0
-FORMAT_MINOR = 4
+FORMAT_MINOR = 5
 
 MAX_SIDE = 32768
 """As libavif's limit; FFmpeg's own is close to it."""
@@ -230,6 +231,14 @@ class TransformerSpec:
 
 
 @dataclass(frozen=True)
+class DetailSpec:
+    """A second, finer embedding of each frame, which comes in before stage ``stage``."""
+
+    stage: int
+    channels: int
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """Everything that fixes a decoder network but the frame size; at the head of each SEGM.
 
@@ -245,6 +254,7 @@ class ModelSpec:
     time: TimeSpec | None = None
     transformer: TransformerSpec | None = None
     msfrp_after: bool = False
+    detail: DetailSpec | None = None
 
     @property
     def architecture(self) -> Architecture:
@@ -254,10 +264,7 @@ class ModelSpec:
 
     @property
     def total_stride(self) -> int:
-        product = 1
-        for stage in self.stages:
-            product *= stage.stride
-        return product
+        return prod(stage.stride for stage in self.stages)
 
     @property
     def has_hfscm(self) -> bool:
@@ -267,10 +274,17 @@ class ModelSpec:
         """Rows and columns of the embedding of a ``width`` x ``height`` frame."""
         return -(-height // self.total_stride), -(-width // self.total_stride)
 
+    def detail_grid(self, width: int, height: int) -> tuple[int, int]:
+        """Rows and columns of the second embedding, which are those of its stage's input."""
+        assert self.detail is not None
+        strides = prod(stage.stride for stage in self.stages[: self.detail.stage])
+        rows, columns = self.grid(width, height)
+        return rows * strides, columns * strides
+
     def to_bytes(self) -> bytes:
         normalised, after = self.hfscm.norm and self.has_hfscm, self.msfrp_after
         flags = int(self.has_hfscm) | int(self.msfrp_stage is not None) << 1
-        flags |= int(normalised) << 2 | int(after) << 3
+        flags |= int(normalised) << 2 | int(after) << 3 | int(self.detail is not None) << 4
         out = bytearray([self.architecture, flags, len(self.stages)])
         for stage in self.stages:
             out += bytes([stage.stride, stage.kernel]) + varint(stage.channels)
@@ -294,6 +308,8 @@ class ModelSpec:
                 out.append(block.extra_kernel)
         if self.msfrp_stage is not None:
             out.append(self.msfrp_stage)
+        if self.detail is not None:
+            out += bytes([self.detail.stage]) + varint(self.detail.channels)
         return bytes(out)
 
     @classmethod
@@ -302,10 +318,12 @@ class ModelSpec:
         architecture = reader.u8()
         if architecture not in tuple(Architecture):
             raise UnsupportedError(f"unknown network architecture {architecture}")
-        flags = reader.bounded_u8(0, 15, "model flags")
+        flags = reader.bounded_u8(0, 31, "model flags")
         for bit, needed, name in ((4, 1, "HFSCM"), (8, 2, "MSFRP")):
             if flags & bit and not flags & needed:
                 raise BitstreamError(f"model flags {flags} switch a part of {name} that is absent")
+        if flags & 16 and architecture != Architecture.HNERV:
+            raise BitstreamError("a network without an embedding has none of detail")
         count = reader.bounded_u8(1, MAX_STAGES, "number of stages")
         shapes = [_read_stage(reader) for _ in range(count)]
         embedding, time = 0, None
@@ -325,8 +343,22 @@ class ModelSpec:
             for index, (stride, kernel, channels) in enumerate(shapes)
         )
         return cls(
-            stages, embedding, stem, head_kernel, block, msfrp, time, transformer, bool(flags & 8)
+            stages,
+            embedding,
+            stem,
+            head_kernel,
+            block,
+            msfrp,
+            time,
+            transformer,
+            msfrp_after=bool(flags & 8),
+            detail=_read_detail(reader, count) if flags & 16 else None,
         )
+
+
+def _read_detail(reader: ByteReader, stages: int) -> DetailSpec:
+    stage = reader.bounded_u8(0, stages - 1, "stage of the detail")
+    return DetailSpec(stage, reader.bounded(1, MAX_CHANNELS, "detail channels"))
 
 
 def _read_stage(reader: ByteReader) -> tuple[int, int, int]:

@@ -18,7 +18,12 @@ RGB = 3
 BANDS = 4
 """LL, HL, LH and HH of one Haar step."""
 
-EMBEDDING = "embedding"
+EMBEDDING, DETAIL = "embedding", "detail"
+FRAME_TENSORS = (EMBEDDING, DETAIL)
+"""What there is of each frame: (frames, channels, rows, columns)."""
+
+DETAIL_KERNEL = 3
+"""Of the convolution that brings the detail to the channels of its stage's input."""
 
 MIXERS = 2
 """Attention blocks of E-NeRV: one before the frame's time comes in, one after."""
@@ -43,7 +48,7 @@ class TensorSpec:
         """Axis that may have a scale for each index; None where there is one scale only."""
         if len(self.shape) != 4:
             return None
-        return 1 if self.name == EMBEDDING else 0
+        return 1 if self.name in FRAME_TENSORS else 0
 
 
 @dataclass(frozen=True)
@@ -167,6 +172,10 @@ def _stage_convs(
 ) -> Iterator[ConvShape]:
     """Stage ``index`` without HFSCM, on a map of ``inputs`` channels, rows and columns."""
     stage, block, prefix = spec.stages[index], spec.transformer, f"stages.{index}"
+    detail = spec.detail
+    if detail is not None and detail.stage == index:
+        channels = detail.channels
+        yield ConvShape(f"{prefix}.detail", channels, inputs, DETAIL_KERNEL, 1, rows, columns)
     if block is not None:
         yield _dense(f"{prefix}.modulate", block.modulation, 2 * inputs)
     bottleneck = block.bottleneck if block is not None and index == 0 else 0
@@ -205,6 +214,9 @@ def tensor_specs(spec: ModelSpec, width: int, height: int, frames: int) -> list[
     tensors = []
     if spec.time is None:
         tensors.append(TensorSpec(EMBEDDING, (frames, spec.embedding_channels, rows, columns)))
+    if spec.detail is not None:
+        finer = spec.detail_grid(width, height)
+        tensors.append(TensorSpec(DETAIL, (frames, spec.detail.channels, *finer)))
     for conv in convolutions(spec, width, height):
         if conv.name.endswith("spatial_expand"):
             prefix = conv.name.removesuffix("spatial_expand")
@@ -215,7 +227,16 @@ def tensor_specs(spec: ModelSpec, width: int, height: int, frames: int) -> list[
 
 
 def parameter_count(spec: ModelSpec, width: int, height: int, frames: int) -> int:
-    """Decoder parameters plus embedding values: what ``--params`` counts."""
+    """Decoder parameters and embedding values: what ``--params`` counts.
+
+    The detail's are left out: they are many and nearly all 0, and take a fraction of a bit each.
+    """
+    specs = tensor_specs(spec, width, height, frames)
+    return sum(tensor.size for tensor in specs if tensor.name != DETAIL)
+
+
+def value_count(spec: ModelSpec, width: int, height: int, frames: int) -> int:
+    """All values that a segment codes."""
     return sum(tensor.size for tensor in tensor_specs(spec, width, height, frames))
 
 
@@ -249,7 +270,7 @@ def check_limits(spec: ModelSpec, width: int, height: int, frames: int, limits: 
     Raises:
         LimitError: with the figure asked for and the cap.
     """
-    _check("parameters", "parameters", parameter_count(spec, width, height, frames), limits)
+    _check("parameters", "parameters", value_count(spec, width, height, frames), limits)
     macs = macs_per_frame(spec, width, height)
     _check("macs_per_frame", "multiplications a frame", macs, limits)
     memory = activation_bytes(spec, width, height)

@@ -24,6 +24,7 @@ from nervcodec.cli.network_options import model_config, network_options, train_c
 from nervcodec.cli.pipes import STDIO, check_json, input_file, output_file, temp_option
 from nervcodec.cli.position import position, seconds
 from nervcodec.cli.progress import Progress, emit
+from nervcodec.cli.rate_options import rate_options, size_target
 from nervcodec.cli.signals import INTERRUPTED, StopRequest
 from nervcodec.config import DEFAULT_PRESET, PRESETS, EncodeConfig, RawFormat, parse_size
 from nervcodec.errors import InterruptedEncode, UsageError
@@ -43,12 +44,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Effort: epochs from 5 (ultrafast) to 1200 (placebo).",
 )
-@click.option(
-    "--params",
-    metavar="N",
-    help="Decoder parameters and embedding values, such as 60k or 1.5M; a byte or "
-    "somewhat less each. Default: 0.1 bit a pixel, between 8k and 3M.",
-)
+@rate_options
 @raw_options
 @click.option(
     "--input-rate",
@@ -121,8 +117,8 @@ def encode_command(
 ) -> int:
     """Encode the video IN to the .hfsv file OUT.
 
-    A network is trained to reproduce the frames; that takes minutes to hours. The size of the
-    file follows from --params and is told at once.
+    A network is trained to reproduce the frames; that takes minutes to hours. How large the file
+    becomes is a matter of --crf, or of a size to keep to: --target-size, --bitrate or --bpp.
 
     IN may be - for standard input, or a folder of pictures with a number in their names; OUT may
     be - for standard output, which gets the file when it is finished.
@@ -133,6 +129,8 @@ def encode_command(
     \b
     Examples:
       hfsv encode in.mp4 out.hfsv
+      hfsv encode in.mp4 out.hfsv --crf 26 --preset slow
+      hfsv encode in.mp4 out.hfsv --target-size 80k
       hfsv encode in.mp4 out.hfsv --params 60k --preset fast
       hfsv encode in.mp4 out.hfsv --crop 1280x640 --size 320x160
       hfsv encode film.mkv out.hfsv -ss 1:02.5 -t 10
@@ -203,6 +201,7 @@ def _config(raw: RawFormat | None, overwrite: bool, options: dict[str, Any]) -> 
         bit_depth=int(options["bit_depth"]) if options["bit_depth"] else None,
         keyint=position(options["keyint"]) if options["keyint"] else None,
         scene_cut=options["scene_cut"],
+        size_target=size_target(options),
         audio=not options["no_audio"],
         subtitles=not options["no_subtitles"],
         allow_damaged=options["allow_damaged"],

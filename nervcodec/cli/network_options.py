@@ -8,10 +8,12 @@ from typing import Any
 import click
 
 from nervcodec.bitstream.syntax import Attention, HfscmSpec
+from nervcodec.cli.rate_options import chosen_rate_weight
 from nervcodec.config import (
     ARCHITECTURES,
     HFS_HNERV,
     HNERV,
+    OPTIMIZERS,
     PRESETS,
     ModelConfig,
     TrainConfig,
@@ -35,7 +37,14 @@ _OPTIONS = (
     click.option(
         "--hfscm-stages",
         metavar="N,N...",
-        help="Stages that carry them, from 0 or, negative, from the last.  [default: all]",
+        help="Stages that carry them, from 0 or, negative, from the last.  "
+        "[default: all but the last]",
+    ),
+    click.option(
+        "--detail",
+        type=click.IntRange(0, 64),
+        help="Channels of a second, finer embedding of each frame (HNeRV).  [default: 2, but 0 "
+        "with --lambda 0]",
     ),
     click.option("--msfrp/--no-msfrp", default=None, help="Multi-scale feature reuse path."),
     click.option(
@@ -86,11 +95,18 @@ _OPTIONS = (
         help="Frames a step.",
     ),
     click.option(
+        "--optimizer",
+        type=click.Choice(tuple(OPTIMIZERS)),
+        default=_TRAIN.optimizer,
+        show_default=True,
+        help="What makes steps of gradients.",
+    ),
+    click.option(
         "--lr",
         type=float,
-        default=_TRAIN.learning_rate,
-        show_default=True,
-        help="Peak learning rate of Adam.",
+        help="Peak learning rate.  [default: "
+        + ", ".join(f"{values[0]:g} for {name}" for name, values in OPTIMIZERS.items())
+        + "]",
     ),
     click.option(
         "--warmup",
@@ -138,12 +154,14 @@ def train_config(options: dict[str, Any]) -> TrainConfig:
     return TrainConfig(
         epochs=options["epochs"] or PRESETS[options["preset"]],
         batch=options["batch"],
+        optimizer=options["optimizer"],
         learning_rate=options["lr"],
         warmup=options["warmup"],
         hfs_weight=weight if weight is not None else _TRAIN.hfs_weight * extended,
         hfs_gain=options["hfs_gain"],
         hfs_cutoff=options["hfs_cutoff"],
         phi=_phi(options["phi"]) if options["phi"] else _TRAIN.phi,
+        rate_weight=chosen_rate_weight(options),
         seed=options["seed"],
     )
 
@@ -170,6 +188,7 @@ def model_config(options: dict[str, Any]) -> ModelConfig:
         ),
         hfscm_stages=_numbers(options["hfscm_stages"]) if options["hfscm_stages"] else None,
         msfrp_after=options["msfrp_after"],
+        detail_channels=options["detail"],
     )
 
 

@@ -10,7 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nervcodec.bitstream.syntax import Attention, HfscmSpec, ModelSpec
-from nervcodec.bitstream.tensors import BANDS, WIDEN_KERNEL, attention_conv, attention_width
+from nervcodec.bitstream.tensors import (
+    BANDS,
+    DETAIL_KERNEL,
+    WIDEN_KERNEL,
+    attention_conv,
+    attention_width,
+)
 
 TILE_BYTES = 1 << 28
 """Working memory of one tile of a float64 convolution."""
@@ -154,13 +160,20 @@ class Stage(nn.Module):
         stage, block = spec.stages[index], spec.transformer
         self.stride = stage.stride
         bottleneck = block.bottleneck if block is not None and index == 0 else 0
+        finer = spec.detail if spec.detail is not None and spec.detail.stage == index else None
+        self.detail = None if finer is None else Conv(finer.channels, inputs, DETAIL_KERNEL)
         self.conv = Conv(inputs, (bottleneck or stage.channels) * stage.stride**2, stage.kernel)
         self.widen = Conv(bottleneck, stage.channels, WIDEN_KERNEL) if bottleneck else None
         self.modulate = None if block is None else Conv(block.modulation, 2 * inputs, 1)
         self.hfscm = Hfscm(stage.channels, spec.hfscm) if stage.hfscm else None
 
-    def forward(self, x: Tensor, modulation: Tensor | None) -> Tensor:
-        """``modulation``: E-NeRV's branch of time, (B, width, 1, 1)."""
+    def forward(self, x: Tensor, modulation: Tensor | None, detail: Tensor | None) -> Tensor:
+        """``modulation``: E-NeRV's branch of time, (B, width, 1, 1).
+
+        ``detail``: the second embedding (B, C, H, W), which the stage it is for adds to ``x``.
+        """
+        if self.detail is not None:
+            x = x + self.detail(detail)
         if self.modulate is not None:
             scale, shift = self.modulate(modulation).chunk(2, dim=1)
             x = standardised(x, (2, 3)) * (1 + scale) + shift

@@ -17,6 +17,8 @@ KERNEL = 7
 LAYER_SCALE = 1e-6
 NORM_EPSILON = 1e-6
 WEIGHT_STD = 0.02
+STAGE_LAYERS = 3
+"""Convolution, norm and block."""
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -50,7 +52,8 @@ class ContentEncoder(nn.Module):
     """One downsampling convolution (kernel = stride) and one ConvNeXt block a stage.
 
     Frames (B, 3, H, W) in 0..1 are extended to a multiple of the total stride by repeating the
-    last row and column; the result is (B, embedding channels, h, w).
+    last row and column; the result is (B, embedding channels, h, w) and, for a network with a
+    second embedding, the first stage's map averaged over each of its places, and a 1x1 convolution.
     """
 
     def __init__(self, spec: ModelSpec, width: int, height: int) -> None:
@@ -67,13 +70,21 @@ class ContentEncoder(nn.Module):
             layers.append(ConvNextBlock(outputs))
             channels = outputs
         self.layers = nn.Sequential(*layers)
+        self.detail = None
+        if spec.detail is not None:
+            self.detail_grid = spec.detail_grid(width, height)
+            self.detail = nn.Conv2d(widths[0], spec.detail.channels, 1)
         self.apply(_initialise)
 
-    def forward(self, frames: Tensor) -> Tensor:
+    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
+        """The embedding, and the second one if the network has it."""
         right, bottom = self.extend
         padded = F.pad(frames, [0, right, 0, bottom], mode="replicate")
-        embedding: Tensor = self.layers(padded)
-        return embedding
+        first: Tensor = self.layers[:STAGE_LAYERS](padded)
+        embedding: Tensor = self.layers[STAGE_LAYERS:](first)
+        if self.detail is None:
+            return (embedding,)
+        return embedding, self.detail(F.adaptive_avg_pool2d(first, self.detail_grid))
 
 
 def _initialise(module: nn.Module) -> None:

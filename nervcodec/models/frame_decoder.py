@@ -84,15 +84,16 @@ class FrameDecoder(nn.Module):
         first, second = self.modulation
         return F.gelu(second(F.gelu(first(source))))
 
-    def forward(self, source: Tensor) -> Tensor:
+    def forward(self, source: Tensor, detail: Tensor | None = None) -> Tensor:
         """The embedding (B, C, h, w), or the encoded time (B, 2 levels, 1, 1), to RGB in 0..1.
 
-        The result is (B, 3, H, W).
+        ``detail`` is the second embedding of a network that has one, on
+        :meth:`~nervcodec.bitstream.syntax.ModelSpec.detail_grid`. The result is (B, 3, H, W).
         """
         x, modulation = self._first_map(source), self._modulation(source)
         reused = None
         for index, stage in enumerate(self.stages):
-            x = stage(x, modulation)
+            x = stage(x, modulation, detail)
             if index == self.msfrp_stage:
                 reused = self.msfrp(x)  # (B, 3, H / s, W / s)
         logits: Tensor = self.head(x)

@@ -1,4 +1,4 @@
-"""Post-training quantization: trained float tensors to 8-bit symbols, zero point and scales.
+"""Trained tensors to 8-bit symbols, zero point and scales, with steps of their own or without.
 
 What the symbols mean is fixed by :mod:`nervcodec.bitstream.segment`.
 """
@@ -6,6 +6,7 @@ What the symbols mean is fixed by :mod:`nervcodec.bitstream.segment`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,20 +18,79 @@ from nervcodec.bitstream.segment import (
     QuantizedTensor,
     scale_values,
 )
-from nervcodec.bitstream.tables import ALPHABET
+from nervcodec.bitstream.tables import ALPHABET, CENTRE
 from nervcodec.bitstream.tensors import TensorSpec
+from nervcodec.errors import TargetError
 
 Values = npt.NDArray[np.float32]
 
 LEVELS = ALPHABET - 1
 
+COARSEST = 64.0
+"""Factor by which trained steps are made coarser at most to fit a size."""
+STEP_PRECISION = 2e-3
+"""To which that factor is found: a step has 8 bits."""
 
-def quantize(spec: TensorSpec, values: Values) -> QuantizedTensor:
+
+def quantize_network(
+    specs: Sequence[TensorSpec],
+    values: Mapping[str, Values],
+    steps: Mapping[str, Values] | None,
+    coded: Callable[[Sequence[QuantizedTensor]], bytes],
+    limit: int | None = None,
+) -> tuple[QuantizedTensor, ...]:
+    """Symbols of a network's tensors; all steps are made coarser alike where they must fit.
+
+    Args:
+        values: by name.
+        steps: trained ones, by name; without them the tensors' ranges decide.
+        coded: the segment's payload with such tensors.
+        limit: its most bytes.
+
+    Raises:
+        TargetError: where it does not fit.
+    """
+    trained = steps or {}
+
+    def tensors(factor: float) -> tuple[QuantizedTensor, ...]:
+        scaled = {name: _upper_half(step * np.float32(factor)) for name, step in trained.items()}
+        return tuple(quantize(spec, values[spec.name], scaled.get(spec.name)) for spec in specs)
+
+    result = tensors(1.0)
+    if limit is None or len(coded(result)) <= limit:
+        return result
+    low, high = 1.0, COARSEST
+    result = tensors(high)
+    if not trained or len(coded(result)) > limit:
+        raise TargetError(
+            f"a network does not fit {limit} bytes: give it fewer parameters (--params) or "
+            "more epochs (--preset)"
+        )
+    while high / low > 1 + STEP_PRECISION:
+        middle = math.sqrt(low * high)
+        tried = tensors(middle)
+        if len(coded(tried)) <= limit:
+            high, result = middle, tried
+        else:
+            low = middle
+    return result
+
+
+def _upper_half(steps: Values) -> Values:
+    """The nearest values whose lower 16 bits are 0."""
+    bits = (steps.view(np.uint32) + np.uint32(0x8000)) & np.uint32(0xFFFF0000)
+    return bits.view(np.float32)
+
+
+def quantize(spec: TensorSpec, values: Values, steps: Values | None = None) -> QuantizedTensor:
     """Quantize ``values`` (of the tensor's shape) with one scale, or one a channel.
 
-    Of the two, the one with fewer bytes at equal error wins: at high rates halving the step
-    costs one bit a value, so an error smaller by a factor q is worth log2(q)/2 bits a value.
+    Without ``steps`` to use, of the two the one with fewer bytes at equal error wins: at high
+    rates halving the step costs one bit a value, so an error smaller by a factor q is worth
+    log2(q)/2 bits a value.
     """
+    if steps is not None:
+        return _with_steps(spec, values, steps)
     single = _with_range(spec, values, channels=False)
     if spec.channel_axis is None or spec.shape[spec.channel_axis] < 2:
         return single
@@ -39,6 +99,24 @@ def quantize(spec: TensorSpec, values: Values) -> QuantizedTensor:
         _with_range(spec, values, channels=True),
         key=lambda candidate: _cost(candidate, values),
     )
+
+
+def _with_steps(spec: TensorSpec, values: Values, steps: Values) -> QuantizedTensor:
+    """Round ``values`` to multiples of trained steps, of shape (1,) or (channels,).
+
+    The steps are upper halves of float32 values (:mod:`nervcodec.training.rate`).
+    """
+    scales = (steps.view(np.uint32) >> np.uint32(16)).astype(np.uint16)
+    levels = np.rint(values / _along_channels(spec, steps))
+    symbols = np.clip(levels + CENTRE, 0, LEVELS).astype(np.uint8)
+    return QuantizedTensor(spec, symbols, CENTRE, scales)
+
+
+def _along_channels(spec: TensorSpec, scales: Values) -> Values:
+    """Scales, (1,) or (channels,), so that they divide a tensor of the spec's shape."""
+    if scales.size == 1:
+        return scales
+    return scales.reshape([-1 if axis == spec.channel_axis else 1 for axis in range(4)])
 
 
 def _with_range(spec: TensorSpec, values: Values, channels: bool) -> QuantizedTensor:
@@ -53,9 +131,7 @@ def _with_range(spec: TensorSpec, values: Values, channels: bool) -> QuantizedTe
         steps = np.array([(high - low) / LEVELS])
         zero = round(-low / steps[0]) if high > low else 0
     scales = _round_up(steps.astype(np.float32))
-    divisor = scale_values(scales)
-    if channels:
-        divisor = divisor.reshape([-1 if a == spec.channel_axis else 1 for a in range(values.ndim)])
+    divisor = _along_channels(spec, scale_values(scales))
     levels = np.rint(values.astype(np.float64) / divisor) + zero
     symbols = np.clip(levels, 0, LEVELS).astype(np.uint8)
     return QuantizedTensor(spec, symbols, zero, scales)

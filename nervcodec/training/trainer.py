@@ -1,4 +1,4 @@
-"""Overfits one network to one segment's frames; the result still has float weights.
+"""Overfits one network to one segment's frames, with the rate of its symbols in the loss or not.
 
 :mod:`nervcodec.training.quantization` makes symbols of it, :mod:`nervcodec.training.checkpoint`
 keeps the state between two steps.
@@ -16,10 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
+from nervcodec.bitstream.segment import Segment, encode_segment
 from nervcodec.bitstream.syntax import ModelSpec
-from nervcodec.bitstream.tensors import EMBEDDING
-from nervcodec.config import TrainConfig
+from nervcodec.bitstream.tensors import FRAME_TENSORS, tensor_specs
+from nervcodec.config import SOAP, TrainConfig
 from nervcodec.errors import CheckpointError, HfsvError
 from nervcodec.models.blocks import channels_last
 from nervcodec.models.content_encoder import ContentEncoder
@@ -28,6 +30,9 @@ from nervcodec.models.positions import frame_times
 from nervcodec.samples import Frames, peak
 from nervcodec.training.checkpoint import Floats, TrainerState
 from nervcodec.training.losses import SpectrumLoss
+from nervcodec.training.quantization import quantize
+from nervcodec.training.rate import LearnedSteps
+from nervcodec.training.soap import LARGEST_SIDE, Soap
 
 WARMUP_START = 0.1
 REPORT_SECONDS = 0.2
@@ -37,8 +42,24 @@ AVERAGED_SHARE = 0.25
 """Share of an epoch over which the weights of a stopped training are averaged. At high learning
 rates single weights are noisy: on carphone the average gained 0.2 to 1.0 dB."""
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
-"""Adam's own names of its two moments."""
+QUANTIZED_FROM = 0.3
+"""Share of the schedule after which tensors are rounded and their rate counts."""
+
+RATE_RAMP = 0.1
+"""Share of the schedule over which the rate's weight grows from 0 to what was asked for."""
+
+SIZE_GAIN = 20.0
+"""A size too large by a twentieth throughout a schedule makes lambda e times as large."""
+
+LARGEST_SHIFT = 0.02
+"""What the steps' logarithms are moved by at most in a step, to keep to a size."""
+
+TARGET_SHARE = 0.998
+"""Of a size to keep to, what the training aims at: a file must not exceed it."""
+
+STEP_RATE = 1e-2
+"""Learning rate of the logarithms of quantization steps (Adam)."""
+STEP_BETAS = (0.9, 0.999)
 
 
 @dataclass(frozen=True)
@@ -50,6 +71,7 @@ class TrainProgress:
         loss: of the latest step.
         seconds_per_step: over the steps since this run's start, waiting for the callback left out.
         eta: seconds left for this segment.
+        bytes: what the symbols would take now; None where the rate is not trained, or not yet.
     """
 
     epoch: int
@@ -60,6 +82,7 @@ class TrainProgress:
     loss: float
     seconds_per_step: float
     eta: float
+    bytes: int | None = None
 
 
 ProgressCallback = Callable[[TrainProgress], None]
@@ -68,14 +91,20 @@ Proceed = Callable[[], bool]
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """Float tensors by name as the format lists them.
+    """Tensors by name as the format lists them.
 
-    ``psnr`` is the float network's mean RGB PSNR; None if the training was stopped, when
-    measuring would only keep the user waiting.
+    Attributes:
+        tensors: before quantization.
+        psnr: mean RGB PSNR in dB, of the quantized network where ``steps`` are given, else of the
+            float one; None if the training was stopped, when measuring would only keep the user
+            waiting.
+        steps: quantization steps that were trained: one of each tensor, one a channel of the
+            embedding. None if there were none, or not yet.
     """
 
     tensors: dict[str, npt.NDArray[np.float32]]
     psnr: float | None
+    steps: dict[str, npt.NDArray[np.float32]] | None = None
 
 
 def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
@@ -85,7 +114,7 @@ def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
         factor = WARMUP_START + (1 - WARMUP_START) * step / warmup
     else:
         factor = 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
-    return config.learning_rate * factor
+    return config.peak_rate * factor
 
 
 class Trainer:
@@ -97,6 +126,7 @@ class Trainer:
         config: the schedule.
         device: where to train; the frames are moved there once.
         bit_depth: of the frames' samples.
+        byte_target: what the symbols and their tables are to take; lambda then follows from it.
     """
 
     def __init__(
@@ -106,6 +136,7 @@ class Trainer:
         config: TrainConfig,
         device: torch.device,
         bit_depth: int = 8,
+        byte_target: int | None = None,
     ) -> None:
         count, height, width, _ = frames.shape
         self._config = config
@@ -144,9 +175,20 @@ class Trainer:
             width, height, config.hfs_weight, config.hfs_gain, config.hfs_cutoff, device
         )
         self._averages = {name: p.detach().clone() for name, p in self._weights.items()}
-        self._optimizer = torch.optim.Adam(
-            self._weights.values(), betas=(config.beta1, config.beta2), fused=True
-        )
+        side = LARGEST_SIDE if config.optimizer == SOAP else 0
+        self._optimizer = Soap(self._weights, *config.betas, side)
+        self._parameters = dict(decoder.named_parameters())
+        self._spec, self._tensor_specs = spec, tensor_specs(spec, width, height, count)
+        self._learned: LearnedSteps | None = None
+        if config.rate_weight > 0:
+            shapes = {s.name: s.shape for s in self._tensor_specs if s.name in FRAME_TENSORS}
+            self._learned = LearnedSteps(self._parameters, shapes, device)
+            self._step_optimizer = Soap(self._learned.parameters, *STEP_BETAS, largest_side=0)
+        self._pixels = count * height * width
+        self._target_bits = None if byte_target is None else 8.0 * byte_target
+        names = ("correction", "weights", "embeddings")
+        self._size = {name: torch.zeros(()) for name in names}
+        self._size["log_weight"] = torch.tensor(math.log(config.rate_weight or 1.0))
 
     @property
     def step(self) -> int:
@@ -199,6 +241,7 @@ class Trainer:
                             loss=float(loss),
                             seconds_per_step=pace,
                             eta=pace * (self._steps - self._step_number),
+                            bytes=None if self._bits is None else round(self._bits / 8),
                         )
                     )
                     reported = time.perf_counter()
@@ -213,14 +256,11 @@ class Trainer:
         """A copy of everything that the rest of the training depends on."""
         between = self._step_number % self._epoch_steps == 0
         shuffler = self._generator.get_state() if between else self._epoch_start
-        tensors: dict[str, Tensor] = {f"weight.{name}": p for name, p in self._weights.items()}
-        tensors |= {f"average.{name}": p for name, p in self._averages.items()}
-        for name, parameter in self._weights.items():
-            for moment in MOMENTS:
-                tensors[f"{moment}.{name}"] = self._optimizer.state[parameter][moment]
+        tensors = self._state_tensors()
         copies = {name: _array(tensor).copy() for name, tensor in tensors.items()}
         return TrainerState(self._step_number, shuffler.numpy().tobytes(), copies)
 
+    @torch.no_grad()
     def restore(self, state: TrainerState) -> None:
         """Go on from ``state``, of a trainer made with the same arguments.
 
@@ -229,13 +269,14 @@ class Trainer:
         """
         if not 0 < state.step <= self._steps:
             raise CheckpointError(f"the checkpoint's step {state.step} is not in 1..{self._steps}")
-        self._load_weights(self._restored(state, "weight"))
-        self._averages = self._restored(state, "average")
-        moments = {moment: self._restored(state, moment) for moment in MOMENTS}
-        for name, parameter in self._weights.items():
-            values = {moment: moments[moment][name] for moment in MOMENTS}
-            count = torch.tensor(float(state.step), device=self._device)
-            self._optimizer.state[parameter] = {"step": count, **values}
+        for name, tensor in self._state_tensors().items():
+            values: Floats | None = state.tensors.get(name)
+            if values is None or values.shape != tuple(tensor.shape):
+                raise CheckpointError(f"the checkpoint has no fitting {name}")
+            tensor.copy_(torch.from_numpy(values.copy()))
+        self._optimizer.steps = state.step
+        if self._learned is not None:
+            self._step_optimizer.steps = max(0, state.step - self._quantized_from)
         try:
             shuffler = np.frombuffer(state.shuffler, dtype=np.uint8).copy()
             self._generator.set_state(torch.from_numpy(shuffler))
@@ -244,16 +285,22 @@ class Trainer:
             raise CheckpointError("the checkpoint's generator cannot be restored") from exc
         self._step_number = state.step
 
-    def _restored(self, state: TrainerState, kind: str) -> dict[str, Tensor]:
-        """Tensors of one kind, laid out in memory as the weights are."""
-        result = {}
-        for name, parameter in self._weights.items():
-            values: Floats | None = state.tensors.get(f"{kind}.{name}")
-            if values is None or values.shape != tuple(parameter.shape):
-                raise CheckpointError(f"the checkpoint has no fitting {kind} of {name}")
-            result[name] = torch.empty_like(parameter, requires_grad=False)
-            result[name].copy_(torch.from_numpy(values.copy()))
-        return result
+    def _state_tensors(self) -> dict[str, Tensor]:
+        """What the rest of the training depends on, itself and not a copy."""
+        tensors = {f"weight.{name}": p.detach() for name, p in self._weights.items()}
+        tensors |= {f"average.{name}": p for name, p in self._averages.items()}
+        tensors |= self._optimizer.tensors()
+        tensors |= {f"size.{name}": value for name, value in self._size.items()}
+        if self._learned is not None:
+            tensors |= {f"steps.{n}": p.detach() for n, p in self._learned.parameters.items()}
+            tensors |= {f"steps.{n}": p for n, p in self._step_optimizer.tensors().items()}
+            tensors |= {f"memory.{name}": values for name, values in self._learned.memory.items()}
+        return tensors
+
+    @property
+    def _quantized_from(self) -> int:
+        """The first step with rounded tensors."""
+        return math.ceil(QUANTIZED_FROM * self._steps)
 
     @torch.no_grad()
     def _load_weights(self, values: dict[str, Tensor]) -> None:
@@ -277,44 +324,137 @@ class Trainer:
         batch = self._frames[indices.to(self._device)]
         return batch.permute(0, 3, 1, 2).float().div_(self._peak)
 
-    def _source(self, indices: Tensor, target: Tensor) -> Tensor:
+    def _sources(self, indices: Tensor, target: Tensor) -> tuple[Tensor, ...]:
         """What the decoder makes these frames of: their embeddings, or their times."""
         if self._encoder is not None:
-            embedding: Tensor = self._encoder(target)
-            return embedding
+            embeddings: tuple[Tensor, ...] = self._encoder(target)
+            return embeddings
         assert self._times is not None
-        return self._times[indices.to(self._device)]
+        return (self._times[indices.to(self._device)],)
 
     def _step(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """One optimizer step; the loss and each frame's mean squared error."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(self._step_number, self._steps, self._config)
+        rate = learning_rate(self._step_number, self._steps, self._config)
+        learned = self._learned if self._step_number >= self._quantized_from else None
+        if learned is not None and self._step_number == self._quantized_from:
+            learned.begin(self._parameters, self._all_embeddings())
+            self._measure_size(learned)
         target = self._targets(indices)
-        prediction = self._decoder(self._source(indices, target))
-        loss = self._loss(prediction, target)
-        self._optimizer.zero_grad(set_to_none=True)
+        sources = self._sources(indices, target)
+        if learned is None:
+            prediction = self._decoder(*sources)
+            loss = self._loss(prediction, target)
+        else:
+            prediction, weights, embeddings = self._quantized(learned, sources, indices)
+            weight = self._rate_weight() / self._pixels
+            loss = self._loss(prediction, target) + weight * (weights + embeddings)
+            self._size["weights"].copy_(weights.detach())
+            self._step_optimizer.zero_grad()
+        self._optimizer.zero_grad()
         torch.autograd.backward(loss)
-        self._optimizer.step()
+        self._optimizer.step(rate)
+        if learned is not None:
+            falling = min(1.0, 2 * rate / self._config.peak_rate)
+            self._step_optimizer.step(STEP_RATE * falling)
+            self._keep_to_size(learned)
         self._step_number += 1
         self._average()
+        if learned is not None and self._step_number % self._epoch_steps == 0:
+            self._measure_size(learned)
         errors = (prediction.detach() - target).square().mean(dim=(1, 2, 3))
         return loss.detach(), errors
 
+    def _rate_weight(self) -> float:
+        """lambda, which grows to what was asked for or, slowly, follows a size to keep to."""
+        ramp = RATE_RAMP * self._steps
+        grown = min(1.0, (self._step_number - self._quantized_from) / ramp)
+        return grown * math.exp(float(self._size["log_weight"]))
+
+    @property
+    def _bits(self) -> float | None:
+        """What the segment would take now; None as long as nothing is quantized."""
+        size = self._size
+        if self._learned is None or not size["weights"]:
+            return None
+        return float(size["correction"] * (size["weights"] + size["embeddings"]))
+
+    def _keep_to_size(self, learned: LearnedSteps) -> None:
+        """Make all steps coarser or finer so that the size stays what it is to be.
+
+        lambda follows: where the steps are ever made coarser, bits are still too cheap.
+        """
+        if self._target_bits is None:
+            return
+        bits = self._bits
+        assert bits is not None
+        excess = bits - TARGET_SHARE * self._target_bits
+        shift = math.log(2) * excess / learned.values
+        learned.coarsen(max(-LARGEST_SHIFT, min(LARGEST_SHIFT, shift)))
+        relative = max(-1.0, min(1.0, excess / self._target_bits))
+        self._size["log_weight"] += SIZE_GAIN / self._steps * relative
+
+    @torch.no_grad()
+    def _measure_size(self, learned: LearnedSteps) -> None:
+        """Hold the estimated size against that of the segment as it would be coded now.
+
+        The embeddings' part is then taken for that of the whole next epoch: what one frame says
+        of all frames is too noisy.
+        """
+        values = {name: _array(p) for name, p in self._parameters.items()}
+        values |= {name: _array(embeddings) for name, embeddings in learned.memory.items()}
+        steps = {name: _array(step) for name, step in learned.steps().items()}
+        tensors = [quantize(s, values[s.name], steps[s.name]) for s in self._tensor_specs]
+        segment = Segment(0, 0, len(self._frames), self._spec, tuple(tensors))
+        weights, embeddings = learned.rounded(self._parameters).bits, learned.memory_bits()
+        bits = 8 * len(encode_segment(segment)[0])
+        self._size["weights"].copy_(weights)
+        self._size["embeddings"].fill_(embeddings)
+        self._size["correction"].copy_(bits / (weights + embeddings))
+
+    def _quantized(
+        self, learned: LearnedSteps, sources: tuple[Tensor, ...], indices: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Frames (B, 3, H, W) as a file would give them, bits of weights and of embeddings."""
+        weights = learned.rounded(self._parameters)
+        if self._encoder is None:
+            bits = torch.zeros((), device=self._device)
+        else:
+            embeddings = learned.rounded_embeddings(sources, indices)
+            sources, bits = tuple(embeddings.values.values()), embeddings.bits
+        return functional_call(self._decoder, weights.values, sources), weights.bits, bits
+
+    @torch.no_grad()
+    def _all_embeddings(self) -> list[Tensor]:
+        if self._encoder is None:
+            return []
+        every = torch.split(torch.arange(len(self._frames)), self._config.batch)
+        parts = [self._sources(part, self._targets(part)) for part in every]
+        return [torch.cat(values) for values in zip(*parts, strict=True)]
+
     @torch.no_grad()
     def _result(self) -> TrainedNetwork:
+        learned = self._learned if self._step_number > self._quantized_from else None
         sources, errors = [], []
         for indices in torch.split(torch.arange(len(self._frames)), self._config.batch):
             target = self._targets(indices)
-            sources.append(self._source(indices, target))
+            sources.append(self._sources(indices, target))
             if self.finished:
-                rounded = (self._decoder(sources[-1]) * self._peak).round_().div_(self._peak)
+                if learned is None:
+                    prediction = self._decoder(*sources[-1])
+                else:
+                    prediction, _, _ = self._quantized(learned, sources[-1], indices)
+                rounded = (prediction * self._peak).round_().div_(self._peak)
                 errors.append((rounded - target).square().mean(dim=(1, 2, 3)))
-        tensors = {name: _array(p) for name, p in self._decoder.named_parameters()}
+        tensors = {name: _array(p) for name, p in self._parameters.items()}
         if self._encoder is not None:
-            tensors[EMBEDDING] = _array(torch.cat(sources))
+            for name, parts in zip(FRAME_TENSORS, zip(*sources, strict=True), strict=False):
+                tensors[name] = _array(torch.cat(parts))
         if not all(np.isfinite(values).all() for values in tensors.values()):
             raise HfsvError("the training diverged: lower the learning rate (--lr)")
-        return TrainedNetwork(tensors, _mean_psnr(torch.cat(errors)) if errors else None)
+        steps = None
+        if learned is not None:
+            steps = {name: _array(step) for name, step in learned.steps().items()}
+        return TrainedNetwork(tensors, _mean_psnr(torch.cat(errors)) if errors else None, steps)
 
 
 def _array(tensor: Tensor) -> npt.NDArray[np.float32]:

@@ -114,6 +114,7 @@ def model_json(model: reference.Model) -> Json:
         "mixing": model.mixing and asdict(model.mixing),
         "standardise": model.standardise,
         "msfrp_after": model.msfrp_after,
+        "detail": model.detail and asdict(model.detail),
     }
 
 
@@ -201,6 +202,7 @@ def reference_model(spec: ModelSpec) -> reference.Model:
         None if mixer is None else mixing(mixer),
         block.norm,
         spec.msfrp_after,
+        None if spec.detail is None else (spec.detail.stage, spec.detail.channels),
     )
 
 

@@ -180,7 +180,7 @@ def version_faults() -> Faults:
     def fault(name: str, reason: str, data: bytes) -> tuple[str, Invalid]:
         return name, Invalid(reason, "10", data, unsupported=True)
 
-    for major, minor in ((0, 0), (0, 3), (0, 5), (0, 9), (1, 0), (255, 4)):
+    for major, minor in ((0, 0), (0, 4), (0, 6), (0, 9), (1, 0), (255, 5)):
         head = chunk(HEAD, join(fields, {"major": bytes([major]), "minor": bytes([minor])}))
         data = altered(MINIMAL, "HEAD", head)
         yield fault(f"version_{major}_{minor}", f"version {major}.{minor}", data)
@@ -427,7 +427,7 @@ def model_faults() -> Faults:
         ("mask_large", blocked(mask=0b110), "the mask names stage 2 of 2"),
     )
     fields: tuple[FieldFault, ...] = (
-        ("flags", {"model flags": b"\x13"}, "a flag that does not exist is set"),
+        ("flags", {"model flags": b"\x23"}, "a flag that does not exist is set"),
         ("stages_zero", {"stages": b"\x00"}, "stages is 0"),
         ("stride_zero", {"stride 0": b"\x00"}, "a stride is 0"),
         ("kernel_zero", {"kernel 0": b"\x00"}, "a kernel is 0"),
@@ -446,8 +446,10 @@ def model_faults() -> Faults:
         ("time_wide", timed(width=65537), "D is 65537"),
         *((f"{name}_wide", mixed(**{name: 65537}), f"{name} is 65537") for name in widest),
         ("bottleneck_wide", mixed(bottleneck=65537), "Z is 65537"),
+        ("detail_wide", replace(small, detail=reference.Detail(0, 65537)), "G is 65537"),
     )
     time_fields: tuple[FieldFault, ...] = (
+        ("detail_of_time", {"model flags": b"\x10"}, "flags bit 4 in architecture 3"),
         ("levels_zero", {"levels": b"\x00"}, "L is 0"),
         ("base_zero", {"base numerator": b"\x00"}, "P is 0"),
         ("base_infinite", {"base denominator": b"\x00"}, "Q is 0"),
@@ -457,7 +459,15 @@ def model_faults() -> Faults:
         ("feed_forward_zero", {"feed-forward width": b"\x00"}, "F is 0"),
         ("modulation_zero", {"modulation width": b"\x00"}, "M is 0"),
     )
+    detailed = replace(small, detail=reference.Detail(0, 1))
+    detail_fields: tuple[FieldFault, ...] = (
+        ("detail_stage", {"detail stage": b"\x01"}, "d is 1 of 1 stage"),
+        ("detail_zero", {"detail channels": b"\x00"}, "G is 0"),
+    )
     cases = [(name, constant_file(model), reason) for name, model, reason in models]
+    cases += [
+        (name, constant_file(detailed, changes), reason) for name, changes, reason in detail_fields
+    ]
     cases += [(name, constant_file(FULL, changes), reason) for name, changes, reason in fields]
     cases += [
         (name, constant_file(MIXED, changes), reason) for name, changes, reason in time_fields
@@ -505,6 +515,8 @@ def tensor_faults() -> Faults:
         yield fault(f"scale_{name}", reason, "head.bias", Way(None, scales=(bits,)))
     several = Way(None, per_channel=True, scales=(0x3C00, 0x3C00, 0x4981))
     yield fault("scale_of_channel", "a scale of channel 2 is above 2**20", "head.weight", several)
+    data = segment_file({"embedding prediction": b"\x02"})
+    yield "tensor_prediction", Invalid("prediction is 2", "5.3", data, "symbols")
     for coding in (66, 127, 66 + 128):
         data = segment_file({"embedding coding": bytes([coding])})
         yield f"tensor_coding_{coding}", Invalid(f"coding is {coding}", "5.3", data, "symbols")

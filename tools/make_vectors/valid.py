@@ -355,6 +355,22 @@ def time_vectors() -> dict[str, Valid]:
                 )
             ],
         ),
+        "detail": Valid(
+            "a second embedding before the last of two stages, predicted",
+            (18, 12),
+            [
+                Net(
+                    make_model([(3, 3, 4), (2, 3, 3)], 2, detail=(1, 2)),
+                    3,
+                    {"detail": Way(20, predicted=True, per_channel=True)},
+                )
+            ],
+        ),
+        "detail_first_stage": Valid(
+            "a second embedding on the grid of the first, not predicted",
+            (18, 12),
+            [Net(make_model([(3, 3, 4), (2, 3, 3)], 2, hfscm=(3, 2, 3, 0, 1, 3), detail=(0, 1)))],
+        ),
         "e_nerv_one_place": Valid(
             "E-NeRV whose first map has one place, which it attends to alone",
             (6, 6),
@@ -457,6 +473,22 @@ def coding_vectors() -> dict[str, Valid]:
                     usual=(Way(None, per_channel=True, level=0.2), Way(None, 170)),
                 )
             ],
+        ),
+        "predicted": Valid(
+            "an embedding predicted from the frame before, around another zero than 128",
+            (12, 8),
+            [Net(TINY, 4, {"embedding": Way(18, 100, predicted=True, per_channel=True)})],
+        ),
+        "predicted_explicit": Valid(
+            "changes of an embedding that go round from 255 to 0, with an explicit table",
+            (12, 8),
+            [Net(TINY, 4, {"embedding": Way(Explicit(70, (1, *gap, 1)), 200, predicted=True)})],
+        ),
+        "predicted_constant": Valid(
+            "an embedding whose changes are all alike",
+            (12, 8),
+            [Net(TINY, 3, {"embedding": Way(None, 250, 133, predicted=True)})],
+            plain=True,
         ),
         "saturated": Valid(
             "samples that are all 0 or 255, gates of which exp overflows",

@@ -90,7 +90,7 @@ def file_of(*chunks: bytes) -> bytes:
 
 # --- HEAD (section 4) ----------------------------------------------------------------------------
 
-MAJOR, MINOR = 0, 4
+MAJOR, MINOR = 0, 5
 
 USUAL_HEADER = reference.Header(
     width=1,
@@ -190,6 +190,8 @@ class Way:
         symbol: that of a constant tensor.
         symbols: those of another tensor, repeated as often as it takes; without them they are
             drawn by the table's frequencies.
+        predicted: of an embedding, that changes from frame to frame are what is coded; ``symbol``
+            and ``symbols`` are changes then.
         level: what the usual magnitude of the values is multiplied by.
         scales: upper halves of the scales, instead of those that give the usual magnitude.
     """
@@ -201,6 +203,12 @@ class Way:
     per_channel: bool = False
     level: float = 1.0
     scales: tuple[int, ...] | None = None
+    predicted: bool = False
+
+    @property
+    def centre(self) -> int:
+        """The symbol that frozen tables are centred on."""
+        return 128 if self.predicted else self.zero
 
 
 @dataclass(frozen=True)
@@ -233,13 +241,14 @@ def make_model(
     mixing: tuple[int, int, int, int, int] | None = None,
     standardise: bool = False,
     msfrp_after: bool = False,
+    detail: tuple[int, int] | None = None,
 ) -> reference.Model:
     """A network of stages (stride, kernel, channels).
 
     It is HNeRV, with ``time`` NeRV, with ``mixing`` too E-NeRV. ``hfscm`` is mask, reduction,
     attention kernel, attention, extra convolutions, extra kernel; ``time`` levels, base
     numerator and denominator, width; ``mixing`` heads, head width, feed-forward width,
-    modulation width, bottleneck.
+    modulation width, bottleneck; ``detail`` stage and channels.
     """
     block = reference.NO_HFSCM if hfscm is None else reference.Hfscm(*hfscm)
     shapes = tuple(reference.Stage(*stage) for stage in stages)
@@ -255,6 +264,7 @@ def make_model(
         mixing=None if mixing is None else reference.Mixing(*mixing),
         standardise=standardise,
         msfrp_after=msfrp_after,
+        detail=None if detail is None else reference.Detail(*detail),
     )
 
 
@@ -262,6 +272,7 @@ def model_fields(model: reference.Model) -> Fields:
     block, has_msfrp = model.hfscm, model.msfrp_stage is not None
     flags = int(block.mask > 0) | int(has_msfrp) << 1
     flags |= int(model.standardise) << 2 | int(model.msfrp_after) << 3
+    flags |= int(model.detail is not None) << 4
     fields = {
         "architecture": bytes([model.architecture]),
         "model flags": bytes([flags]),
@@ -294,6 +305,9 @@ def model_fields(model: reference.Model) -> Fields:
         fields["extra convolutions"] = bytes([block.extra_convolutions])
         fields["extra kernel"] = bytes([block.extra_kernel] if block.extra_convolutions else [])
     fields["msfrp stage"] = bytes([model.msfrp_stage] if model.msfrp_stage is not None else [])
+    if model.detail is not None:
+        fields["detail stage"] = bytes([model.detail.stage])
+        fields["detail channels"] = varint(model.detail.channels)
     return fields
 
 
@@ -302,7 +316,8 @@ def fitting(way: Way, name: str, shape: tuple[int, ...]) -> Way:
     if math.prod(shape) == 1:
         way = replace(way, table=None, symbols=None)
     several = len(shape) == 4 and channels_of(name, shape) > 1
-    return replace(way, per_channel=way.per_channel and several)
+    predicted = way.predicted and name in reference.OF_FRAMES
+    return replace(way, per_channel=way.per_channel and several, predicted=predicted)
 
 
 def table_of(way: Way) -> reference.Table:
@@ -310,7 +325,7 @@ def table_of(way: Way) -> reference.Table:
         return way.table.table()
     if way.table is None:
         return reference.Table((2**24,), np.array([way.symbol], np.uint8))
-    symbols = (np.arange(256) + way.zero - 128) % 256
+    symbols = (np.arange(256) + way.centre - 128) % 256
     return reference.Table(reference.frozen_tables()[way.table], symbols.astype(np.uint8))
 
 
@@ -324,12 +339,12 @@ def draw(table: reference.Table, count: int, random: Random) -> bytes:
 
 
 def channels_of(name: str, shape: tuple[int, ...]) -> int:
-    return shape[1] if name == "embedding" else shape[0]
+    return shape[1] if name in reference.OF_FRAMES else shape[0]
 
 
 def usual_magnitude(name: str, shape: tuple[int, ...]) -> float:
     """Root mean square of a tensor's values that keeps maps from vanishing and saturating."""
-    if name == "embedding" or name.endswith("phi"):
+    if name in reference.OF_FRAMES or name.endswith("phi"):
         return 1.0
     if name.endswith("bias"):
         return 0.2
@@ -343,7 +358,7 @@ def choose_scales(
     """Upper halves of float32 scales, those of a tensor's channels within half an octave."""
     if way.scales is not None:
         return way.scales
-    if way.table is None:
+    if way.table is None and not way.predicted:
         square: float = (way.symbol - way.zero) ** 2
     else:
         square = sum((symbol - way.zero) ** 2 for symbol in symbols) / len(symbols)
@@ -380,7 +395,9 @@ def tensor_fields(name: str, way: Way, scales: tuple[int, ...]) -> Fields:
     elif coding is None:
         coding, table = CONSTANT, bytes([way.symbol])
     flag = PER_CHANNEL if way.per_channel else 0
+    of_frames = name in reference.OF_FRAMES
     return {
+        f"{name} prediction": bytes([way.predicted] if of_frames else []),
         f"{name} coding": bytes([coding | flag]),
         f"{name} zero": bytes([way.zero]),
         f"{name} scales": u16(*scales),
@@ -399,11 +416,15 @@ def segment_fields(net: Net, header: reference.Header, index: int = 0, first: in
     for number, (name, shape, _, _) in enumerate(shapes):
         way = net.ways.get(name) or fitting(net.usual[number % len(net.usual)], name, shape)
         table, count = table_of(way), math.prod(shape)
-        symbols = (way.symbols * count)[:count] if way.symbols else draw(table, count, random)
+        coded = (way.symbols * count)[:count] if way.symbols else draw(table, count, random)
+        symbols = coded
+        if way.predicted:
+            changes = np.frombuffer(coded, np.uint8).reshape(shape)
+            symbols = reference.add_up(changes, way.zero).tobytes()
         heads |= tensor_fields(name, way, choose_scales(way, name, shape, symbols, random))
         crc = zlib.crc32(symbols, crc)
         if way.table is not None:
-            parts.append((symbols, table))
+            parts.append((coded, table))
     words = encode(parts, net.state)
     return {
         "index": varint(index),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nervcodec.bitstream.syntax import Attention, HfscmSpec
-from nervcodec.config import E_NERV, HNERV, NERV, EncodeConfig, ModelConfig, TrainConfig
+from nervcodec.config import ADAM, E_NERV, HNERV, NERV, EncodeConfig, ModelConfig, TrainConfig
 from nervcodec.errors import UsageError
 from nervcodec.rate_control import choose_strides
 from tools.bunny import bunny_path
@@ -60,7 +60,7 @@ SMALL = Scale(
         (Clip("bunny", (320, 160), crop=(1280, 640), size=(320, 160)), 74_000),
         (Clip("carphone", (176, 144), "carphone_qcif_qp10.mp4"), 37_000),
     ),
-    TrainConfig(epochs=20),
+    TrainConfig(epochs=20, optimizer=ADAM, rate_weight=0.0),
 )
 """What two cores can bear: minutes a run. Learning rate and batch are the program's own."""
 
@@ -75,7 +75,7 @@ FULL = Scale(
             for name in _UVG
         ),
     ),
-    TrainConfig(epochs=300, batch=2, learning_rate=1e-3),
+    TrainConfig(epochs=300, batch=2, optimizer=ADAM, learning_rate=1e-3, rate_weight=0.0),
 )
 """The paper's own condition, which needs a GPU: 300 epochs, Adam 1e-3, batch 2."""
 
@@ -89,7 +89,7 @@ class Variant:
     Attributes:
         model, block, train: fields of ModelConfig, HfscmSpec and TrainConfig.
         size, epochs: multiples of the scale's.
-        all_but_last: only the last stage is without HFSCM.
+        all_but_last: only the last stage is without HFSCM, which else all have.
     """
 
     name: str
@@ -104,9 +104,8 @@ class Variant:
     def config(self, scale: Scale, clip: str, seed: int) -> EncodeConfig:
         described, params = scale.clip(clip)
         parts = dict(self.model)
-        if self.all_but_last:
-            last = len(choose_strides(*described.coded)) - 1
-            parts["hfscm_stages"] = tuple(range(last))
+        stages = len(choose_strides(*described.coded, parts.get("network", HNERV)))
+        parts.setdefault("hfscm_stages", tuple(range(stages - self.all_but_last)))
         changes = {"seed": seed, "epochs": self.epochs * scale.train.epochs} | self.train
         model = ModelConfig(
             params=round(self.size * params),

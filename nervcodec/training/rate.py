@@ -1,0 +1,261 @@
+"""Learned quantization steps and what their symbols take: the rate of rate-aware training.
+
+Tensors are rounded to multiples of a step that is trained with them (straight-through for the
+rounding itself); the rate is that of a Gaussian over each tensor's symbols, which is what the
+format's tables come closest to, and of the embedding's change from frame to frame, which is what
+the format codes. :mod:`nervcodec.training.trainer` adds lambda times it to the distortion.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from nervcodec.bitstream.tables import ALPHABET, CENTRE
+
+FIRST_BITS = 6.0
+"""Bits a symbol at which the steps begin; the training makes them coarser where that pays."""
+
+GAUSSIAN_BITS = math.log2(math.sqrt(2 * math.pi * math.e))
+"""Entropy of a Gaussian whose deviation is one step."""
+
+LEAST_DEVIATION = 0.1
+"""In steps. Tensors narrower than this cost nothing anyway."""
+
+LEAST_PROBABILITY = 1e-9
+TENSOR_BITS = 40.0
+"""What a tensor's coding, zero point, scale and the like take beside its symbols."""
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """Tensors as a decoder would have them, and the bits of their symbols (a scalar)."""
+
+    values: dict[str, Tensor]
+    bits: Tensor
+
+
+class WeightSteps:
+    """A step for each tensor of the decoder.
+
+    Args:
+        weights: the tensors by name; only their shapes count.
+        device: where the training is.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor], device: torch.device) -> None:
+        self._shapes = {name: tensor.shape for name, tensor in weights.items()}
+        sizes = [tensor.numel() for tensor in weights.values()]
+        self._sizes = torch.tensor(sizes, dtype=torch.float32, device=device)
+        self._bounds = [0, *accumulate(sizes)]
+        numbers = torch.arange(len(sizes), device=device)
+        self._owner = numbers.repeat_interleave(torch.tensor(sizes, device=device))
+        self.logs = torch.zeros(len(sizes), device=device, requires_grad=True)
+
+    @property
+    def values(self) -> int:
+        """How many are coded."""
+        return self._bounds[-1]
+
+    @torch.no_grad()
+    def begin(self, weights: Mapping[str, Tensor]) -> None:
+        """First steps from how far the values spread."""
+        flat = self._flat(weights)
+        spread = (self._sums(flat.square()) / self._sizes).sqrt()
+        widest = torch.zeros_like(self._sizes).scatter_reduce(0, self._owner, flat.abs(), "amax")
+        self.logs.copy_(_first_steps(spread, widest))
+
+    def rounded(self, weights: Mapping[str, Tensor]) -> Rounded:
+        """The tensors as a file would give them."""
+        steps = _coded(self.logs)[self._owner]
+        scaled = _limited(self._flat(weights) / steps)
+        values = _straight_through(scaled) * steps
+        deviation = (self._sums(scaled.square()) / self._sizes).add(1e-12).sqrt()
+        bits = _bits(scaled, deviation.clamp_min(LEAST_DEVIATION)[self._owner])
+        parts = {
+            name: values[low:high].view(shape)
+            for (name, shape), low, high in zip(
+                self._shapes.items(), self._bounds, self._bounds[1:], strict=False
+            )
+        }
+        return Rounded(parts, bits.sum() + TENSOR_BITS * len(parts))
+
+    def steps(self) -> dict[str, Tensor]:
+        """The steps as the file has them, (1,) each."""
+        coded = _coded(self.logs.detach())
+        return {name: step.view(1) for name, step in zip(self._shapes, coded, strict=True)}
+
+    def _flat(self, weights: Mapping[str, Tensor]) -> Tensor:
+        return torch.cat([weights[name].reshape(-1) for name in self._shapes])
+
+    def _sums(self, values: Tensor) -> Tensor:
+        """Sums of a flat tensor's values over each of its parts."""
+        return torch.zeros_like(self._sizes).index_add(0, self._owner, values)
+
+
+class EmbeddingSteps:
+    """A step for each channel of an embedding, whose changes from frame to frame are coded.
+
+    A frame's embedding counts in its own rate and in that of the next frame; the others are taken
+    as they were last seen, which ``memory`` keeps.
+
+    Args:
+        shape: (frames, channels, rows, columns).
+        device: where the training is.
+    """
+
+    def __init__(self, shape: Sequence[int], device: torch.device) -> None:
+        channels = (1, shape[1], 1, 1)
+        self.logs = torch.zeros(channels, device=device, requires_grad=True)
+        self.deviation = torch.zeros(channels, device=device, requires_grad=True)
+        self.memory = torch.zeros(tuple(shape), device=device)
+
+    @torch.no_grad()
+    def begin(self, embeddings: Tensor) -> None:
+        """First steps from how far the values of all frames spread."""
+        self.memory.copy_(embeddings)
+        axes = (0, 2, 3)
+        spread, widest = embeddings.std(dim=axes), embeddings.abs().amax(dim=axes)
+        self.logs.copy_(_first_steps(spread, widest).view(1, -1, 1, 1))
+        if len(embeddings) > 1:
+            change = embeddings.diff(dim=0).square().mean(dim=axes, keepdim=True).sqrt()
+            steps = self.logs.exp()
+            self.deviation.copy_((change / steps).clamp_min(LEAST_DEVIATION).log())
+
+    def rounded(self, embeddings: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings of frames ``indices`` (B, C, h, w) as a file would give them.
+
+        The bits with them are those of all frames, from what these say.
+        """
+        last = len(self.memory) - 1
+        steps = _coded(self.logs)
+        scaled = _limited(embeddings / steps)
+        with torch.no_grad():
+            self.memory[indices] = embeddings
+            before, after = ((indices + shift).clamp(0, last) for shift in (-1, 1))
+            previous = _limited(self.memory[before] / steps).round()
+            following = _limited(self.memory[after] / steps).round()
+            previous[indices == 0] = 0
+        deviation = self.deviation.exp().clamp_min(LEAST_DEVIATION)
+        own = _bits(scaled - previous, deviation).sum()
+        not_last = (indices < last).view(-1, 1, 1, 1)
+        others = (_bits(following - scaled, deviation) * not_last).sum()
+        share = len(self.memory) / len(indices)
+        # Only the gradient of the next frame's rate belongs here, not its value.
+        return _straight_through(scaled) * steps, share * (own + others - others.detach())
+
+    def steps(self) -> Tensor:
+        """The steps as the file has them, (C,)."""
+        return _coded(self.logs.detach()).flatten()
+
+
+class LearnedSteps:
+    """Steps of all tensors of a network: its weights', and its embeddings'.
+
+    Args:
+        weights: the decoder's tensors by name; only their shapes count.
+        embeddings: names and shapes of what there is of each frame.
+        device: where the training is.
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, Tensor],
+        embeddings: Mapping[str, Sequence[int]],
+        device: torch.device,
+    ) -> None:
+        self._weights = WeightSteps(weights, device)
+        self._embeddings = {
+            name: EmbeddingSteps(shape, device) for name, shape in embeddings.items()
+        }
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """What is trained."""
+        found = {"weights": self._weights.logs}
+        for name, steps in self._embeddings.items():
+            found |= {name: steps.logs, f"{name}.deviation": steps.deviation}
+        return found
+
+    @property
+    def memory(self) -> dict[str, Tensor]:
+        """All frames' embeddings as last seen, by name."""
+        return {name: steps.memory for name, steps in self._embeddings.items()}
+
+    @property
+    def values(self) -> int:
+        """How many values are coded."""
+        return self._weights.values + sum(values.numel() for values in self.memory.values())
+
+    @torch.no_grad()
+    def coarsen(self, shift: float) -> None:
+        """Make all steps exp(shift) times as large."""
+        self._weights.logs += shift
+        for steps in self._embeddings.values():
+            steps.logs += shift
+            steps.deviation -= shift
+
+    def begin(self, weights: Mapping[str, Tensor], embeddings: Sequence[Tensor]) -> None:
+        """First steps; ``embeddings`` are those of all frames, in the order of their names."""
+        self._weights.begin(weights)
+        for steps, values in zip(self._embeddings.values(), embeddings, strict=True):
+            steps.begin(values)
+
+    def rounded(self, weights: Mapping[str, Tensor]) -> Rounded:
+        """The decoder's tensors as a file would give them."""
+        return self._weights.rounded(weights)
+
+    def rounded_embeddings(self, embeddings: Sequence[Tensor], indices: Tensor) -> Rounded:
+        """The same of frames ``indices``; the bits are those of all frames, from what these say."""
+        values, bits = {}, torch.zeros((), device=indices.device)
+        pairs = zip(self._embeddings.items(), embeddings, strict=True)
+        for (name, steps), embedding in pairs:
+            values[name], more = steps.rounded(embedding, indices)
+            bits = bits + more
+        return Rounded(values, bits)
+
+    def memory_bits(self) -> float:
+        """Bits of all frames' embeddings as last seen."""
+        total = 0.0
+        for steps in self._embeddings.values():
+            everything = torch.arange(len(steps.memory), device=steps.memory.device)
+            total += float(steps.rounded(steps.memory.clone(), everything)[1])
+        return total
+
+    def steps(self) -> dict[str, Tensor]:
+        """The steps as the file has them: (1,) for each tensor, (C,) for embeddings."""
+        own = {name: steps.steps() for name, steps in self._embeddings.items()}
+        return self._weights.steps() | own
+
+
+def _first_steps(spread: Tensor, widest: Tensor) -> Tensor:
+    """Logarithms of steps at which symbols take ``FIRST_BITS``, and all of them fit."""
+    steps = spread * 2 ** (GAUSSIAN_BITS - FIRST_BITS)
+    return torch.maximum(steps, widest / (CENTRE - 1)).clamp_min(1e-6).log()
+
+
+def _coded(logs: Tensor) -> Tensor:
+    """Steps as the format has them, 16 bits of a float32; the gradient passes through."""
+    steps = logs.exp()
+    return steps + (steps.bfloat16().float() - steps).detach()
+
+
+def _limited(scaled: Tensor) -> Tensor:
+    """What fits symbols of 8 bits around the zero point."""
+    return scaled.clamp(-CENTRE, ALPHABET - CENTRE - 1)
+
+
+def _straight_through(scaled: Tensor) -> Tensor:
+    return scaled + (scaled.round() - scaled).detach()
+
+
+def _bits(scaled: Tensor, deviation: Tensor) -> Tensor:
+    """-log2 of a Gaussian's mass within half a step of each value."""
+    distance, width = scaled.abs(), deviation * math.sqrt(2)
+    mass = torch.erfc((distance - 0.5) / width) - torch.erfc((distance + 0.5) / width)
+    return -(0.5 * mass).clamp_min(LEAST_PROBABILITY).log2()

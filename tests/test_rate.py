@@ -1,0 +1,182 @@
+"""Rate-aware training: the estimate of the rate, the steps, and sizes that are kept to."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from synthetic import moving_pattern, write_clip
+
+import nervcodec
+from nervcodec.bitstream.entropy import coded_bits
+from nervcodec.bitstream.segment import Segment, encode_segment
+from nervcodec.bitstream.tables import CENTRE
+from nervcodec.bitstream.tensors import DETAIL, EMBEDDING, tensor_specs
+from nervcodec.config import (
+    EncodeConfig,
+    ModelConfig,
+    SizeTarget,
+    TrainConfig,
+    parse_count,
+    rate_weight,
+)
+from nervcodec.errors import TargetError, UsageError
+from nervcodec.rate_control import design_model
+from nervcodec.training.quantization import quantize_network
+from nervcodec.training.rate import EmbeddingSteps, WeightSteps
+from nervcodec.training.trainer import TrainedNetwork, Trainer
+
+CPU = torch.device("cpu")
+
+
+def test_the_rate_of_weights_is_near_what_they_are_coded_in() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weights = {"a": torch.randn(40, 30, 3, 3, generator=generator), "b": torch.randn(2000)}
+    steps = WeightSteps(weights, CPU)
+    steps.begin(weights)
+    for shift, precision in ((0.0, 0.02), (1.0, 0.02), (1.0, 0.02), (1.0, 0.08)):
+        with torch.no_grad():
+            steps.logs += shift
+        found = steps.rounded(weights)
+        coded = 0.0
+        for name, step in steps.steps().items():
+            symbols = (found.values[name] / step).round() + CENTRE
+            assert torch.equal((symbols - CENTRE) * step, found.values[name])
+            coded += coded_bits(symbols.detach().numpy().astype(np.uint8), CENTRE)
+        assert float(found.bits.detach()) == pytest.approx(coded, rel=precision)
+
+
+def test_the_rate_of_an_embedding_is_that_of_its_changes() -> None:
+    """All frames at once, and one frame after the other, have the same rate and gradient."""
+    generator = torch.Generator().manual_seed(3)
+    walk = torch.randn(6, 2, 3, 4, generator=generator).cumsum(dim=0)
+    steps = EmbeddingSteps(walk.shape, CPU)
+    steps.begin(walk)
+    leaf = walk.clone().requires_grad_()
+    _, bits = steps.rounded(leaf, torch.arange(6))
+    torch.autograd.backward(bits)
+    singles = [steps.rounded(walk[n : n + 1], torch.tensor([n]))[1].detach() for n in range(6)]
+    assert sum(map(float, singles)) / 6 == pytest.approx(float(bits.detach()), rel=1e-5)
+    whole = leaf.grad
+    assert whole is not None
+    for n in range(6):
+        frame = walk[n : n + 1].clone().requires_grad_()
+        torch.autograd.backward(steps.rounded(frame, torch.tensor([n]))[1] / 6)
+        assert frame.grad is not None
+        torch.testing.assert_close(frame.grad[0], whole[n], rtol=1e-4, atol=1e-5)
+
+
+def test_a_walk_costs_less_than_noise_of_its_width() -> None:
+    generator = torch.Generator().manual_seed(3)
+    walk = torch.randn(200, 1, 2, 2, generator=generator).cumsum(dim=0)
+    shuffled = walk[torch.randperm(200, generator=generator)]
+    bits = []
+    for values in (walk, shuffled):
+        steps = EmbeddingSteps(values.shape, CPU)
+        steps.begin(values)
+        bits.append(float(steps.rounded(values, torch.arange(200))[1].detach()))
+    assert bits[0] < bits[1] - 800
+
+
+@pytest.mark.parametrize("extreme", [1e-30, 1e30])
+def test_values_far_beyond_the_steps_stay_within_8_bits(extreme: float) -> None:
+    weights = {"a": torch.tensor([1.0, -2.0, 3.0, extreme])}
+    steps = WeightSteps({"a": torch.ones(4)}, CPU)
+    steps.begin({"a": torch.ones(4)})
+    found = steps.rounded(weights)
+    symbols = (found.values["a"] / steps.steps()["a"]).round()
+    assert symbols.min() >= -128
+    assert symbols.max() <= 127
+    assert math.isfinite(float(found.bits.detach()))
+
+
+# --- training -----------------------------------------------------------------------------------
+
+
+def trained(weight: float, epochs: int = 12, **model: int) -> tuple[Trainer, TrainedNetwork, int]:
+    """The network of a small clip, and the bytes of its segment."""
+    frames = moving_pattern(48, 36, 6)
+    spec = design_model(ModelConfig(**model), 9_000, 48, 36, 6)
+    trainer = Trainer(frames, spec, TrainConfig(epochs=epochs, rate_weight=weight), CPU)
+    network = trainer.train()
+    specs = tensor_specs(spec, 48, 36, 6)
+
+    def coded(tensors: object) -> bytes:
+        return encode_segment(Segment(0, 0, 6, spec, tuple(tensors)))[0]  # type: ignore[call-overload]
+
+    tensors = quantize_network(specs, network.tensors, network.steps, coded)
+    return trainer, network, len(coded(tensors))
+
+
+def test_dearer_bits_make_smaller_files() -> None:
+    sizes = [trained(weight)[2] for weight in (1e-6, 3e-2, 1.0)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > 1.1 * sizes[2]
+
+
+def test_the_size_is_known_while_training() -> None:
+    trainer, network, size = trained(3e-2, detail_channels=2)
+    assert network.steps is not None
+    assert network.steps[EMBEDDING].shape == (trainer._spec.embedding_channels,)
+    assert network.steps[DETAIL].shape == (2,)
+    assert trainer._bits is not None
+    assert trainer._bits / 8 == pytest.approx(size, rel=0.02)
+
+
+# --- sizes to keep to ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("rate") / "in.mp4", moving_pattern(64, 48, 12))
+
+
+@pytest.mark.parametrize("target", [6_000, 9_000])
+@pytest.mark.parametrize("keyint", [None, 6])
+def test_a_file_keeps_to_its_size(
+    tmp_path: Path, source: Path, target: int, keyint: int | None
+) -> None:
+    config = EncodeConfig(
+        train=TrainConfig(epochs=25), size_target=SizeTarget(bytes=target), keyint=keyint
+    )
+    report = nervcodec.encode(source, tmp_path / "out.hfsv", config)
+    assert 0.94 * target < report.file_bytes <= target
+    assert (tmp_path / "out.hfsv").stat().st_size == report.file_bytes
+
+
+def test_bit_rate_and_bits_a_pixel_are_sizes_too(tmp_path: Path, source: Path) -> None:
+    sizes = []
+    seconds = 12 / 25
+    for target in (
+        SizeTarget(bytes=6_000),
+        SizeTarget(bits_per_pixel=8 * 6_000 / (64 * 48 * 12)),
+        SizeTarget(bit_rate=8 * 6_000 / seconds),
+    ):
+        config = EncodeConfig(train=TrainConfig(epochs=4), size_target=target)
+        sizes.append(nervcodec.encode(source, tmp_path / "out.hfsv", config).file_bytes)
+        (tmp_path / "out.hfsv").unlink()
+    assert max(sizes) <= 6_000
+
+
+def test_a_size_without_room_is_refused(tmp_path: Path, source: Path) -> None:
+    config = EncodeConfig(train=TrainConfig(epochs=1), size_target=SizeTarget(bytes=100))
+    with pytest.raises(TargetError, match="no room for a network"):
+        nervcodec.encode(source, tmp_path / "out.hfsv", config)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"bytes": 5, "bit_rate": 5.0}, {"bytes": 0}, {"bit_rate": math.inf}],
+)
+def test_sizes_that_cannot_be_are_refused(values: dict[str, float]) -> None:
+    with pytest.raises(UsageError):
+        SizeTarget(**values)  # type: ignore[arg-type]
+
+
+def test_six_crf_more_are_four_times_lambda() -> None:
+    assert rate_weight(34) == pytest.approx(4 * rate_weight(28))
+    assert parse_count("80k") == 80_000
