@@ -21,7 +21,8 @@ from nervcodec.compare.anchors import (
     encode_stream,
 )
 from nervcodec.errors import UsageError
-from nervcodec.metrics import FrameStatistics, psnr
+from nervcodec.metrics import PSNR_CAP, FrameStatistics, psnr
+from nervcodec.video.color import rgb_to_frame, samples_of
 from nervcodec.video.info import ColorInfo
 
 CODECS = ("libx264", "libx265")
@@ -62,7 +63,7 @@ def test_bytes_and_quality_fall_with_crf(codec: str, clip: NDArray[np.uint8]) ->
 def test_a_point_is_what_the_packets_give(codec: str, clip: NDArray[np.uint8]) -> None:
     point = encode_anchor(clip, codec, "fast", 28.5, 24)
     stream = encode_stream(clip, codec, "fast", 28.5, 24)
-    decoded = [frame for frame, _ in decode_stream(stream)]
+    decoded = [frame.rgb for frame in decode_stream(stream)]
     assert len(decoded) == len(stream.packets) == FRAMES
     assert stream.size == len(b"".join(bytes(packet) for packet in stream.packets))
     assert stream.extradata
@@ -72,6 +73,26 @@ def test_a_point_is_what_the_packets_give(codec: str, clip: NDArray[np.uint8]) -
     assert point.bytes == pytest.approx(stream.size, rel=0.01)  # threads make x264 vary a little
     assert point.psnr == pytest.approx(statistics.psnr, abs=0.05)
     assert (point.codec, point.preset, point.crf, point.ms_ssim) == (codec, "fast", 28.5, None)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_the_weighted_psnr_is_that_of_the_planes(codec: str, clip: NDArray[np.uint8]) -> None:
+    stream = encode_stream(clip[:6], codec, "fast", 28, 24)
+    expected = []
+    for reference, decoded in zip(clip[:6], decode_stream(stream), strict=True):
+        given = rgb_to_frame(reference, "yuv420p", stream.color)
+        pairs = [(samples_of(given, i, 8), samples_of(decoded.picture, i, 8)) for i in range(3)]
+        errors = [(a - b.astype(float)) ** 2 for a, b in pairs]
+        luma, blue, red = (10 * np.log10(255**2 / error.mean()) for error in errors)
+        expected.append((6 * luma + blue + red) / 8)
+    point = encode_anchor(clip[:6], codec, "fast", 28, 24)
+    assert point.psnr_611 == pytest.approx(np.mean(expected), abs=0.05)
+
+
+def test_lossless_planes_reach_the_cap(clip: NDArray[np.uint8]) -> None:
+    point = encode_anchor(clip[:3], "libx264", "medium", 0, 24)
+    assert point.psnr_611 == PSNR_CAP
+    assert point.psnr < 50
 
 
 def test_the_encoders_keep_their_b_frames(clip: NDArray[np.uint8]) -> None:
@@ -108,8 +129,8 @@ def test_colours_survive_in_each_matrix(codec: str, matrix: int, full_range: boo
     color = ColorInfo(primaries=2, transfer=2, matrix=matrix, full_range=full_range)
     red = np.tile(np.array([220, 30, 60], np.uint8), (2, 64, 64, 1))
     stream = encode_stream(red, codec, "medium", 5, 24, color)
-    for frame, _ in decode_stream(stream):
-        assert np.abs(frame.astype(int) - red[0]).max() <= 4
+    for frame in decode_stream(stream):
+        assert np.abs(frame.rgb.astype(int) - red[0]).max() <= 4
     assert stream.color == color
 
 
@@ -233,5 +254,5 @@ def test_a_point_is_a_value(clip: NDArray[np.uint8]) -> None:
     assert isinstance(point, AnchorPoint)
     with pytest.raises(AttributeError):
         point.bytes = 1  # type: ignore[misc]
-    first, _ = next(decode_stream(encode_stream(clip[:1], "libx264", "ultrafast", 40, 24)))
-    assert point.psnr == pytest.approx(psnr(clip[0], first), abs=0.05)
+    first = next(decode_stream(encode_stream(clip[:1], "libx264", "ultrafast", 40, 24)))
+    assert point.psnr == pytest.approx(psnr(clip[0], first.rgb), abs=0.05)

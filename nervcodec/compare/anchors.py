@@ -19,14 +19,16 @@ from av.codec.context import CodecContext, Flags
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 from numpy.typing import NDArray
 
 from nervcodec.errors import UsageError
-from nervcodec.metrics import FrameStatistics
+from nervcodec.metrics import FrameStatistics, YcbcrStatistics
 from nervcodec.video.color import decide_color, frame_to_rgb, rgb_to_frame
 from nervcodec.video.errors_av import cause
 from nervcodec.video.info import UNSPECIFIED, ColorInfo
+from nervcodec.video.planes import coded_format, planes_of, rgb_to_planes
 
 PRESETS = (
     "ultrafast",
@@ -58,8 +60,9 @@ class AnchorPoint:
 
     ``bytes`` is the sum of the video packets alone (see :class:`EncodedStream`), ``psnr`` the
     mean over the frames of their RGB PSNR in dB, ``ms_ssim`` None where it was left out or is
-    not defined. The seconds are wall-clock and include the conversion from and to RGB: encoding
-    with all threads, decoding on one.
+    not defined. ``psnr_611`` is the PSNR of Y'CbCr weighted 6:1:1, of the planes that come out
+    of the decoder against those that the encoder was given. The seconds are wall-clock and
+    include the conversion from and to RGB: encoding with all threads, decoding on one.
     """
 
     codec: str
@@ -67,6 +70,7 @@ class AnchorPoint:
     crf: float
     bytes: int
     psnr: float
+    psnr_611: float
     ms_ssim: float | None
     encode_seconds: float
     decode_seconds: float
@@ -203,8 +207,17 @@ def encode_stream(
     return EncodedStream(codec, preset, crf, color, tuple(packets), extradata, seconds)
 
 
-def decode_stream(stream: EncodedStream) -> Iterator[tuple[NDArray[np.uint8], float]]:
-    """Each frame of ``stream`` by index: uint8 RGB (H, W, 3), and the seconds that it took."""
+@dataclass(frozen=True)
+class DecodedFrame:
+    """``rgb`` (H, W, 3) uint8, the decoder's own ``picture``, and the seconds for both."""
+
+    rgb: NDArray[np.uint8]
+    picture: VideoFrame
+    seconds: float
+
+
+def decode_stream(stream: EncodedStream) -> Iterator[DecodedFrame]:
+    """Each frame of ``stream`` by index."""
     decoder = CodecContext.create(_ENCODERS[stream.codec].decoder, "r")
     assert isinstance(decoder, VideoCodecContext)
     decoder.extradata = stream.extradata
@@ -215,7 +228,7 @@ def decode_stream(stream: EncodedStream) -> Iterator[tuple[NDArray[np.uint8], fl
         for picture in decoder.decode(packet):
             assert picture.pts == index, (picture.pts, index)
             rgb = frame_to_rgb(picture, stream.color)
-            yield rgb, time.perf_counter() - start
+            yield DecodedFrame(rgb, picture, time.perf_counter() - start)
             index += 1
             start = time.perf_counter()
 
@@ -224,16 +237,19 @@ def _measure(
     stream: EncodedStream, frames: Iterable[NDArray[np.uint8]], with_ms_ssim: bool
 ) -> AnchorPoint:
     statistics = FrameStatistics(with_ms_ssim=with_ms_ssim)
+    ycbcr = YcbcrStatistics()
     decode_seconds = 0.0
-    for reference, (decoded, seconds) in zip(frames, decode_stream(stream), strict=True):
-        statistics.add(reference, decoded)
-        decode_seconds += seconds
+    for reference, decoded in zip(frames, decode_stream(stream), strict=True):
+        statistics.add(reference, decoded.rgb)
+        ycbcr.add(rgb_to_planes(reference, stream.color), planes_of(decoded.picture))
+        decode_seconds += decoded.seconds
     return AnchorPoint(
         codec=stream.codec,
         preset=stream.preset,
         crf=stream.crf,
         bytes=stream.size,
         psnr=statistics.psnr,
+        psnr_611=ycbcr.psnr,
         ms_ssim=statistics.ms_ssim,
         encode_seconds=stream.seconds,
         decode_seconds=decode_seconds,
@@ -252,7 +268,7 @@ def _open_encoder(
     context = CodecContext.create(codec, "w")
     assert isinstance(context, VideoCodecContext)
     context.width, context.height = width, height
-    context.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
+    context.pix_fmt = coded_format(width, height)
     context.framerate = Fraction(frame_rate)
     context.time_base = 1 / Fraction(frame_rate)
     context.color_primaries = color.primaries
