@@ -20,12 +20,22 @@ from nervcodec.compare.anchors import (
     encode_anchor,
     encode_stream,
 )
+from nervcodec.compare.encoders import ENCODERS, available, own_words, text_bytes
 from nervcodec.errors import UsageError
 from nervcodec.metrics import PSNR_CAP, FrameStatistics, psnr
 from nervcodec.video.color import rgb_to_frame, samples_of
 from nervcodec.video.info import ColorInfo
 
 CODECS = ("libx264", "libx265")
+WITH_AV1 = [
+    *CODECS,
+    pytest.param(
+        "libsvtav1",
+        marks=pytest.mark.skipif(
+            not available(ENCODERS["libsvtav1"]), reason="this PyAV has no SVT-AV1"
+        ),
+    ),
+]
 FRAMES, HEIGHT, WIDTH = 20, 96, 128
 
 
@@ -50,7 +60,7 @@ def slices(packet: bytes) -> int:
     return sum(unit[0] & 31 in (1, 5) for unit in re.findall(rb"\x00\x00\x01(.)", packet, re.S))
 
 
-@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("codec", WITH_AV1)
 def test_bytes_and_quality_fall_with_crf(codec: str, clip: NDArray[np.uint8]) -> None:
     points = [encode_anchor(clip, codec, "medium", crf, 24) for crf in (15, 25, 35, 45)]
     assert [p.crf for p in points] == [15, 25, 35, 45]
@@ -59,7 +69,7 @@ def test_bytes_and_quality_fall_with_crf(codec: str, clip: NDArray[np.uint8]) ->
     assert all(p.encode_seconds > 0 and p.decode_seconds > 0 for p in points)
 
 
-@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("codec", WITH_AV1)
 def test_a_point_is_what_the_packets_give(codec: str, clip: NDArray[np.uint8]) -> None:
     point = encode_anchor(clip, codec, "fast", 28.5, 24)
     stream = encode_stream(clip, codec, "fast", 28.5, 24)
@@ -75,7 +85,7 @@ def test_a_point_is_what_the_packets_give(codec: str, clip: NDArray[np.uint8]) -
     assert (point.codec, point.preset, point.crf, point.ms_ssim) == (codec, "fast", 28.5, None)
 
 
-@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("codec", WITH_AV1)
 def test_the_weighted_psnr_is_that_of_the_planes(codec: str, clip: NDArray[np.uint8]) -> None:
     stream = encode_stream(clip[:6], codec, "fast", 28, 24)
     expected = []
@@ -124,7 +134,7 @@ def test_tiny_frames_in_x264() -> None:
 
 @pytest.mark.parametrize("full_range", [False, True])
 @pytest.mark.parametrize("matrix", [1, 6, 9])
-@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("codec", WITH_AV1)
 def test_colours_survive_in_each_matrix(codec: str, matrix: int, full_range: bool) -> None:
     color = ColorInfo(primaries=2, transfer=2, matrix=matrix, full_range=full_range)
     red = np.tile(np.array([220, 30, 60], np.uint8), (2, 64, 64, 1))
@@ -202,7 +212,7 @@ def test_a_size_out_of_reach_gives_the_end_of_the_scale(clip: NDArray[np.uint8])
 @pytest.mark.parametrize(
     ("codec", "preset", "crf", "rate", "message"),
     [
-        ("libvpx", "medium", 30, 24, "libx264, libx265"),
+        ("libvpx", "medium", 30, 24, "libx264, libx265, libsvtav1"),
         ("libx264", "swift", 30, 24, "swift"),
         ("libx264", "medium", -1, 24, "CRF -1"),
         ("libx265", "medium", 51.1, 24, "CRF 51.1"),
@@ -240,11 +250,11 @@ def test_a_target_of_no_bytes(clip: NDArray[np.uint8]) -> None:
         anchor_at_bytes(clip, "libx264", "medium", 0, 24)
 
 
+@pytest.mark.parametrize("codec", WITH_AV1)
 def test_the_encoders_are_silent(
-    capfd: pytest.CaptureFixture[str], clip: NDArray[np.uint8]
+    codec: str, capfd: pytest.CaptureFixture[str], clip: NDArray[np.uint8]
 ) -> None:
-    for codec in CODECS:
-        encode_anchor(clip[:3], codec, "medium", 30, 24)
+    encode_anchor(clip[:3], codec, "medium", 30, 24)
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
 
@@ -256,3 +266,14 @@ def test_a_point_is_a_value(clip: NDArray[np.uint8]) -> None:
         point.bytes = 1  # type: ignore[misc]
     first = next(decode_stream(encode_stream(clip[:1], "libx264", "ultrafast", 40, 24)))
     assert point.psnr == pytest.approx(psnr(clip[0], first.rgb), abs=0.05)
+
+
+def test_the_encoders_tell_their_settings(clip: NDArray[np.uint8]) -> None:
+    for codec, start in (("libx264", "x264 - core"), ("libx265", "x265 (build")):
+        stream = encode_stream(clip[:2], codec, "slow", 31, 24)
+        words = own_words(ENCODERS[codec], stream.extradata + bytes(stream.packets[0]))
+        assert words.startswith(start)
+        assert "crf=31.0" in words
+    first = bytes(encode_stream(clip[:2], "libx264", "slow", 31, 24).packets[0])
+    assert 400 < text_bytes(first) < len(first)
+    assert text_bytes(b"\0\0\1") == 0

@@ -1,4 +1,4 @@
-"""Rate-distortion points of x264 and x265; :mod:`nervcodec.metrics` measures the frames.
+"""Rate-distortion points of x264, x265 and SVT-AV1, which :mod:`.encoders` describes.
 
 The encoders run in memory with a preset and a CRF and nothing else changed: B-frames, look-ahead
 and psychovisual tuning as they come. The colour conversions are those of :mod:`nervcodec.video`.
@@ -23,6 +23,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 from numpy.typing import NDArray
 
+from nervcodec.compare.encoders import PRESETS, Encoder, find_encoder
 from nervcodec.errors import UsageError
 from nervcodec.metrics import FrameStatistics, YcbcrStatistics
 from nervcodec.video.color import decide_color, frame_to_rgb, rgb_to_frame
@@ -30,28 +31,8 @@ from nervcodec.video.errors_av import cause
 from nervcodec.video.info import UNSPECIFIED, ColorInfo
 from nervcodec.video.planes import coded_format, planes_of, rgb_to_planes
 
-PRESETS = (
-    "ultrafast",
-    "superfast",
-    "veryfast",
-    "faster",
-    "fast",
-    "medium",
-    "slow",
-    "slower",
-    "veryslow",
-    "placebo",
-)
-"""The presets of both encoders. Checked here because x264 prints about others on its own."""
-
-MAX_CRF = 51.0
-"""Both encoders' largest CRF at 8 bits; the smallest is 0, lossless in x264."""
-
-_CRF_STEPS = 10
-"""Steps of the search to a CRF of 1: a tenth moves the size by about 1.3 %."""
-
 _CLOSE_ENOUGH = 1.005
-"""Ratio to the target at which the search ends: less than half a step of CRF."""
+"""Ratio to the target at which the search ends: less than half a tenth of CRF."""
 
 
 @dataclass(frozen=True)
@@ -98,21 +79,6 @@ class EncodedStream:
         return sum(packet.size for packet in self.packets)
 
 
-@dataclass(frozen=True)
-class _Encoder:
-    decoder: str
-    min_side: int
-    options: dict[str, str]
-
-
-_ENCODERS = {
-    "libx264": _Encoder("h264", 1, {}),
-    # x265 4.2 writes past its look-ahead arrays on frames smaller than a coding tree unit, which
-    # may end the process; and it logs to stderr past FFmpeg's own log.
-    "libx265": _Encoder("hevc", 64, {"x265-params": "log-level=none"}),
-}
-
-
 def encode_anchor(
     frames: Iterable[NDArray[np.uint8]],
     codec: str,
@@ -123,13 +89,15 @@ def encode_anchor(
     color: ColorInfo | None = None,
     with_ms_ssim: bool = True,
 ) -> AnchorPoint:
-    """Encode, decode and measure ``frames`` with ``libx264`` or ``libx265``.
+    """Encode, decode and measure ``frames`` with ``libx264``, ``libx265`` or ``libsvtav1``.
 
     Args:
         frames: uint8 RGB (H, W, 3) each, or one array (T, H, W, 3). They are gone through twice;
             an iterator is therefore held in memory as a whole.
-        codec, preset, crf: a key of the encoder, one of :data:`PRESETS`, 0 to :data:`MAX_CRF`.
-        frame_rate: frames a second; at one CRF both encoders spend fewer bytes at higher rates.
+        codec: a key of :data:`.encoders.ENCODERS`.
+        preset: one of :data:`.encoders.PRESETS`.
+        crf: from 0 to the encoder's largest.
+        frame_rate: frames a second; at one CRF encoders spend fewer bytes at higher rates.
         color: matrix and range of the Y'CbCr in between; None for limited range with BT.709
             from 720 lines on, else BT.601.
         with_ms_ssim: False leaves MS-SSIM out, for speed.
@@ -164,11 +132,12 @@ def anchor_at_bytes(
     if target_bytes < 1:
         raise UsageError(f"target of {target_bytes} bytes: at least 1 is needed")
     clip = _replayable(frames)
-    low, high = 0, round(MAX_CRF * _CRF_STEPS)
+    steps = find_encoder(codec).crf_steps
+    low, high = 0, find_encoder(codec).max_crf * steps
     nearest: EncodedStream | None = None
     while low <= high:
         middle = (low + high) // 2
-        stream = encode_stream(clip, codec, preset, middle / _CRF_STEPS, frame_rate, color)
+        stream = encode_stream(clip, codec, preset, middle / steps, frame_rate, color)
         if nearest is None or _off(stream, target_bytes) < _off(nearest, target_bytes):
             nearest = stream
         if _off(stream, target_bytes) < _CLOSE_ENOUGH:
@@ -190,16 +159,17 @@ def encode_stream(
     color: ColorInfo | None = None,
 ) -> EncodedStream:
     """The encoding half of :func:`encode_anchor`, with its arguments and errors."""
-    _check_settings(codec, preset, crf, frame_rate)
+    encoder = find_encoder(codec)
+    _check_settings(encoder, preset, crf, frame_rate)
     others = iter(frames)
     first = next(others, None)
     if first is None:
         raise UsageError("no frames to encode")
-    _check_first(first, codec)
+    _check_first(first, encoder)
     height, width = first.shape[:2]
     color = color or _default_color(height)
     try:
-        context = _open_encoder(width, height, codec, preset, crf, frame_rate, color)
+        context = _open_encoder(width, height, encoder, preset, crf, frame_rate, color)
         packets, seconds = _encode_all(context, itertools.chain([first], others), color)
     except (FFmpegError, OverflowError) as exc:
         raise UsageError(f"{codec} cannot encode {width}x{height}: {cause(exc)}") from exc
@@ -218,7 +188,7 @@ class DecodedFrame:
 
 def decode_stream(stream: EncodedStream) -> Iterator[DecodedFrame]:
     """Each frame of ``stream`` by index."""
-    decoder = CodecContext.create(_ENCODERS[stream.codec].decoder, "r")
+    decoder = CodecContext.create(find_encoder(stream.codec).decoder, "r")
     assert isinstance(decoder, VideoCodecContext)
     decoder.extradata = stream.extradata
     decoder.thread_count = 1  # more would go on working while the caller's clock stands still
@@ -259,13 +229,13 @@ def _measure(
 def _open_encoder(
     width: int,
     height: int,
-    codec: str,
+    encoder: Encoder,
     preset: str,
     crf: float,
     frame_rate: Fraction | int,
     color: ColorInfo,
 ) -> VideoCodecContext:
-    context = CodecContext.create(codec, "w")
+    context = CodecContext.create(encoder.name, "w")
     assert isinstance(context, VideoCodecContext)
     context.width, context.height = width, height
     context.pix_fmt = coded_format(width, height)
@@ -279,7 +249,8 @@ def _open_encoder(
     # bytes at the same PSNR. AUTO is what the ffmpeg program does.
     context.thread_type = "AUTO"
     context.flags |= Flags.global_header
-    context.options = {"preset": preset, "crf": f"{crf:g}", **_ENCODERS[codec].options}
+    settings = {"preset": encoder.preset_value(preset), "crf": f"{crf:g}"}
+    context.options = {**settings, **encoder.options}
     context.open()
     return context
 
@@ -305,24 +276,26 @@ def _encode_all(
     return packets, seconds + time.perf_counter() - start
 
 
-def _check_settings(codec: str, preset: str, crf: float, frame_rate: Fraction | int) -> None:
-    if codec not in _ENCODERS:
-        raise UsageError(f"unknown anchor codec {codec!r}: choose from {', '.join(_ENCODERS)}")
+def _check_settings(encoder: Encoder, preset: str, crf: float, frame_rate: Fraction | int) -> None:
     if preset not in PRESETS:
         raise UsageError(f"unknown preset {preset!r}: choose from {', '.join(PRESETS)}")
-    if not 0 <= crf <= MAX_CRF:
-        raise UsageError(f"CRF {crf} is not between 0 and {MAX_CRF:g}")
+    if not 0 <= crf <= encoder.max_crf:
+        raise UsageError(f"CRF {crf} is not between 0 and {encoder.max_crf}")
     if frame_rate <= 0:
         raise UsageError(f"frame rate {frame_rate} is not positive")
 
 
-def _check_first(frame: NDArray[np.uint8], codec: str) -> None:
+def _check_first(frame: NDArray[np.uint8], encoder: Encoder) -> None:
     if frame.ndim != 3 or frame.shape[2] != 3:
         raise UsageError(f"frames to encode must be uint8 (H, W, 3), not {frame.shape}")
     height, width = frame.shape[:2]
-    side = _ENCODERS[codec].min_side
+    side = encoder.min_side
     if min(width, height) < side:
-        raise UsageError(f"{codec} needs frames of at least {side}x{side}, not {width}x{height}")
+        raise UsageError(
+            f"{encoder.name} needs frames of at least {side}x{side}, not {width}x{height}"
+        )
+    if not encoder.odd_sizes and (width % 2 or height % 2):
+        raise UsageError(f"{encoder.name} needs even sides, not {width}x{height}")
 
 
 def _default_color(height: int) -> ColorInfo:
