@@ -128,10 +128,10 @@ def verify(
             layout = None if raw is None else raw.layout
             reader = VideoReader(
                 find_source(source, raw=layout),
-                crop=_stored_crop(file),
+                crop=stored_crop(file),
                 size=(file.width, file.height),
                 max_frames=len(file),
-                start=_stored_start(file),
+                start=stored_start(file),
                 bit_depth=file.bit_depth,
                 allow_damaged=allow_damaged,
             )
@@ -190,7 +190,7 @@ def _compare(
     return statistics, ycbcr
 
 
-def _stored_crop(file: HfsvFile) -> tuple[int, int] | None:
+def stored_crop(file: HfsvFile) -> tuple[int, int] | None:
     """The crop that META records, if it is one."""
     crop = file.reader.meta.get("crop")
     if isinstance(crop, list) and [type(side) for side in crop] == [int, int] and min(crop) > 0:
@@ -198,7 +198,7 @@ def _stored_crop(file: HfsvFile) -> tuple[int, int] | None:
     return None
 
 
-def _stored_start(file: HfsvFile) -> timedelta | None:
+def stored_start(file: HfsvFile) -> timedelta | None:
     """Where in the source META says that the clip begins."""
     start = file.reader.meta.get("start")
     if type(start) is not int or not 0 <= start < MAX_START:

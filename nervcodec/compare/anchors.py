@@ -129,15 +129,28 @@ def anchor_at_bytes(
 
     Raises UsageError as :func:`encode_anchor` does, and for a target below one byte.
     """
+    clip = _replayable(frames)
+    stream = stream_at_bytes(clip, codec, preset, target_bytes, frame_rate, color)
+    return _measure(stream, clip, with_ms_ssim)
+
+
+def stream_at_bytes(
+    frames: Iterable[NDArray[np.uint8]],
+    codec: str,
+    preset: str,
+    target_bytes: int,
+    frame_rate: Fraction | int,
+    color: ColorInfo | None = None,
+) -> EncodedStream:
+    """The encoding half of :func:`anchor_at_bytes`; ``frames`` are gone through several times."""
     if target_bytes < 1:
         raise UsageError(f"target of {target_bytes} bytes: at least 1 is needed")
-    clip = _replayable(frames)
     steps = find_encoder(codec).crf_steps
     low, high = 0, find_encoder(codec).max_crf * steps
     nearest: EncodedStream | None = None
     while low <= high:
         middle = (low + high) // 2
-        stream = encode_stream(clip, codec, preset, middle / steps, frame_rate, color)
+        stream = encode_stream(frames, codec, preset, middle / steps, frame_rate, color)
         if nearest is None or _off(stream, target_bytes) < _off(nearest, target_bytes):
             nearest = stream
         if _off(stream, target_bytes) < _CLOSE_ENOUGH:
@@ -147,7 +160,7 @@ def anchor_at_bytes(
         else:
             high = middle - 1
     assert nearest is not None
-    return _measure(nearest, clip, with_ms_ssim)
+    return nearest
 
 
 def encode_stream(
