@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from av import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 from numpy.typing import NDArray
 
 from nervcodec.bitstream.container import ChunkType, chunk_name
@@ -95,7 +95,7 @@ def measure_anchor(
         zip(reference, decode_stream(stream), strict=True), start=1
     ):
         meter.add(_both(original, reference), (decoded.rgb, decoded.picture))
-        kinds[decoded.picture.pict_type.name] += 1
+        kinds[PictureType(decoded.picture.pict_type).name] += 1
         seconds += decoded.seconds
         if progress is not None:
             progress(index)

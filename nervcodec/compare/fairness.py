@@ -1,0 +1,138 @@
+"""The fairness card of a report: what was run, what is counted, what is measured, and where."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nervcodec.compare.points import OURS, Point
+from nervcodec.compare.results import Results, libraries, machine
+from nervcodec.info import MATRIX_NAMES
+from nervcodec.version import __version__
+
+Row = tuple[str, str]
+"""A question of a sceptical reader, and its answer."""
+
+MEASURES = {
+    "psnr": "RGB PSNR: mean over the frames of 10 log10(255²/MSE) over all three channels of "
+    "8-bit full-range RGB, each frame at most 100 dB. Codecs in Y'CbCr 4:2:0 pay for the "
+    "subsampling here.",
+    "psnr_611": "Y'CbCr PSNR 6:1:1: (6 Y' + Cb + Cr)/8 of the planes' PSNR, mean over the frames, "
+    "peak 255. Of the anchors, the decoder's planes against those the encoder was given; of .hfsv, "
+    "its RGB frames converted as the source's are.",
+    "ms_ssim": "MS-SSIM: pytorch-msssim on RGB, five scales, window 11, mean over the frames.",
+    "ssim": "SSIM: FFmpeg's filter ssim, field All, on the same Y'CbCr planes, mean over the "
+    "frames.",
+    "xpsnr": "XPSNR: FFmpeg's filter xpsnr on the same planes, weighted 6:1:1, mean over the "
+    "frames.",
+    "vmaf": "VMAF: FFmpeg's filter libvmaf with its default model on the same planes.",
+}
+
+
+def fairness_card(results: Results) -> list[Row]:
+    """All rows, in the order of a page."""
+    rows = [("Frames", _frames(results)), ("Colour", _color(results.reference))]
+    rows += [("Measure", MEASURES[name]) for name in results.metrics()]
+    rows += [(f"Left out: {name}", why) for name, why in results.left_out.items()]
+    rows += _bytes_rows(results)
+    by_curve = results.curves()
+    rows += [(name, _encoder(points)) for name, points in by_curve.items()]
+    rows.append(("Seconds", SECONDS))
+    found, versions = machine(), libraries()
+    rows.append(("Machine", f"{found['processor']}, {found['cores']} cores, {found['system']}"))
+    words = ", ".join(f"{name} {version}" for name, version in versions.items())
+    rows.append(("Versions", f"nervcodec {__version__}, {words}"))
+    return rows
+
+
+SECONDS = (
+    "Wall clock on this machine, conversion from and to RGB included: anchors encode with all "
+    "threads that they take by themselves and decode on one; .hfsv files are decoded by the fast "
+    "float32 path with torch's threads. Whatever else ran at the time is in them."
+)
+
+
+def _frames(results: Results) -> str:
+    reference = results.reference
+    size = reference["source_size"]
+    chosen = reference["selection"]
+    text = (
+        f"{reference['frames']} frames of {reference['name']} ({reference['codec']}, "
+        f"{size[0]}x{size[1]} {reference['pixel_format']}, SHA-256 {reference['digest']}…)"
+    )
+    if crop := chosen.get("crop"):
+        text += f", centre crop {crop[0]}x{crop[1]}"
+    if [reference["width"], reference["height"]] != (chosen.get("crop") or size):
+        text += f", scaled by area to {reference['width']}x{reference['height']}"
+    if start := chosen.get("start"):
+        text += f", from {start:g} s on"
+    return (
+        f"{text}. All codecs get these very RGB frames at {reference['frame_rate']} a second, "
+        "and decoded frames are compared by index. The source itself is lossy unless it says "
+        "otherwise: codecs of its own kind may find its blocks easy."
+    )
+
+
+def _color(reference: dict[str, Any]) -> str:
+    color = reference["color"]
+    matrix = MATRIX_NAMES.get(color["matrix"], str(color["matrix"]))
+    assumed = ", by rule since the source carries no tags" if color["assumed"] else ""
+    extent = "full" if color["full_range"] else "limited"
+    return (
+        f"Matrix {matrix}, {extent} range{assumed}: the same for what the anchors code, for what "
+        "they decode to, and for the measures in Y'CbCr. 8 bits throughout; swscale, bicubic "
+        "chroma, accurate rounding."
+    )
+
+
+def _bytes_rows(results: Results) -> list[Row]:
+    points = list(results.points.values())
+    text = max((p.details["text_bytes"] for p in points if p.codec != OURS), default=0)
+    extra = [p.details["extradata_bytes"] for p in points if p.codec != OURS]
+    anchors = (
+        "Anchors: all video packets, without any container and without the parameter sets that "
+        "a container stores once"
+    )
+    if extra:
+        anchors += f" ({min(extra)} to {max(extra)} bytes, x265's text about itself among them)"
+    if text:
+        anchors += (
+            f"; {text} bytes of x264's text about itself, which is in its first packet, are counted"
+        )
+    rows = [("Bytes", anchors + ".")]
+    if results.ours():
+        rows.append(
+            (
+                "Bytes of .hfsv",
+                "The whole file: header, checksums, metadata, hashes, all networks; without the "
+                "sound and subtitles that are passed through.",
+            )
+        )
+    return rows
+
+
+def _encoder(points: list[Point]) -> str:
+    first = points[0]
+    if first.codec == OURS:
+        parts = [
+            f"{p.setting}: {p.details['parameters']:,} parameters in {p.details['segments']} "
+            f"segment(s), {p.details['epochs']} epochs, seed {p.details['seed']}, "
+            f"{p.details['macs_per_frame'] / 1e9:.2f} GMAC a frame, {_seconds(p)}"
+            for p in points
+        ]
+        return f"Made by {first.details['encoder']}. " + "; ".join(parts) + "."
+    settings = ", ".join(p.setting for p in points)
+    middle = points[len(points) // 2]
+    kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(middle.details["frame_types"].items()))
+    value = first.details["preset_value"]
+    preset = f"preset {first.preset}" + (f" (its {value})" if value != first.preset else "")
+    return (
+        f"{preset}, {settings}, {first.details['pixel_format']}; one pass, nothing else set, "
+        f"B-frames, look-ahead and psychovisual tuning as they come. At {middle.setting}: frames "
+        f"{kinds}, {middle.details['keyframes']} keyframe(s), {_seconds(middle)}. "
+        f"In its own words: {middle.details['encoder']}"
+    )
+
+
+def _seconds(point: Point) -> str:
+    encoded = "?" if point.encode_seconds is None else f"{point.encode_seconds:.1f}"
+    return f"encode {encoded} s, decode {point.decode_seconds:.1f} s"
