@@ -9,8 +9,8 @@ from nervcodec.compare.results import Results, libraries, machine
 from nervcodec.info import MATRIX_NAMES
 from nervcodec.version import __version__
 
-Row = tuple[str, str]
-"""A question of a sceptical reader, and its answer."""
+Row = tuple[str, str, str]
+"""A question of a sceptical reader, its answer, and the encoder's own words where it has some."""
 
 MEASURES = {
     "psnr": "RGB PSNR: mean over the frames of 10 log10(255²/MSE) over all three channels of "
@@ -30,17 +30,20 @@ MEASURES = {
 
 def fairness_card(results: Results) -> list[Row]:
     """All rows, in the order of a page."""
-    rows = [("Frames", _frames(results)), ("Colour", _color(results.reference))]
-    rows += [("Measure", MEASURES[name]) for name in results.metrics()]
-    rows += [(f"Left out: {name}", why) for name, why in results.left_out.items()]
-    rows += _bytes_rows(results)
-    by_curve = results.curves()
-    rows += [(name, _encoder(points)) for name, points in by_curve.items()]
-    rows.append(("Seconds", SECONDS))
+    answers = [("Frames", _frames(results)), ("Colour", _color(results.reference))]
+    answers += [("Measure", MEASURES[name]) for name in results.metrics()]
+    answers += [(f"Left out: {name}", why) for name, why in results.left_out.items()]
+    answers += _bytes_rows(results)
+    rows: list[Row] = [(question, answer, "") for question, answer in answers]
+    rows += [(name, *_encoder(points)) for name, points in results.curves().items()]
     found, versions = machine(), libraries()
-    rows.append(("Machine", f"{found['processor']}, {found['cores']} cores, {found['system']}"))
     words = ", ".join(f"{name} {version}" for name, version in versions.items())
-    rows.append(("Versions", f"nervcodec {__version__}, {words}"))
+    place = f"{found['processor']}, {found['cores']} cores, {found['system']}"
+    rows += [
+        ("Seconds", SECONDS, ""),
+        ("Machine", place, ""),
+        ("Versions", f"nervcodec {__version__}, {words}", ""),
+    ]
     return rows
 
 
@@ -84,7 +87,7 @@ def _color(reference: dict[str, Any]) -> str:
     )
 
 
-def _bytes_rows(results: Results) -> list[Row]:
+def _bytes_rows(results: Results) -> list[tuple[str, str]]:
     points = list(results.points.values())
     text = max((p.details["text_bytes"] for p in points if p.codec != OURS), default=0)
     extra = [p.details["extradata_bytes"] for p in points if p.codec != OURS]
@@ -110,7 +113,8 @@ def _bytes_rows(results: Results) -> list[Row]:
     return rows
 
 
-def _encoder(points: list[Point]) -> str:
+def _encoder(points: list[Point]) -> tuple[str, str]:
+    """What was set and what came of it, and how the encoder itself tells its settings."""
     first = points[0]
     if first.codec == OURS:
         parts = [
@@ -119,18 +123,18 @@ def _encoder(points: list[Point]) -> str:
             f"{p.details['macs_per_frame'] / 1e9:.2f} GMAC a frame, {_seconds(p)}"
             for p in points
         ]
-        return f"Made by {first.details['encoder']}. " + "; ".join(parts) + "."
-    settings = ", ".join(p.setting for p in points)
+        return f"Made by {first.details['encoder']}. " + "; ".join(parts) + ".", ""
     middle = points[len(points) // 2]
     kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(middle.details["frame_types"].items()))
     value = first.details["preset_value"]
-    preset = f"preset {first.preset}" + (f" (its {value})" if value != first.preset else "")
-    return (
-        f"{preset}, {settings}, {first.details['pixel_format']}; one pass, nothing else set, "
-        f"B-frames, look-ahead and psychovisual tuning as they come. At {middle.setting}: frames "
-        f"{kinds}, {middle.details['keyframes']} keyframe(s), {_seconds(middle)}. "
-        f"In its own words: {middle.details['encoder']}"
+    preset = f"Preset {first.preset}" + (f" (its {value})" if value != first.preset else "")
+    answer = (
+        f"{preset}, {', '.join(p.setting for p in points)}, {first.details['pixel_format']}; one "
+        "pass, nothing else set: GOP, B-frames, look-ahead and psychovisual tuning as they come. "
+        f"At {middle.setting}: frames {kinds}, {middle.details['keyframes']} keyframe(s), "
+        f"{_seconds(middle)}."
     )
+    return answer, f"{middle.setting}: {middle.details['encoder']}"
 
 
 def _seconds(point: Point) -> str:

@@ -138,7 +138,7 @@ function tell() {
   const {labels, frames} = player.data;
   byId("play").textContent = player.playing ? "Pause" : "Play";
   byId("frame").value = player.frame;
-  byId("frame-text").textContent = `${player.frame} of 0 to ${frames - 1}`;
+  byId("frame-text").textContent = `${player.frame} / ${frames - 1}`;
   byId("wipe").value = Math.round(player.wipe * 1000);
   byId("wipe-label").hidden = player.view !== "wipe";
   byId("view").value = player.view;
@@ -257,8 +257,9 @@ function fillDeltas() {
   row(table, [["curve", "text"], ["from", "text"], ["measure", "text"], "BD-rate", "PCHIP",
     "overlap", "BD-quality", "overlap", ["", "text"]], "th");
   for (const entry of data.bd) {
-    const notes = [...new Set([entry.rate_note && `rate: ${entry.rate_note}`,
-      entry.quality_note && `quality: ${entry.quality_note}`].filter(Boolean))];
+    const {rate_note: ofRate, quality_note: ofQuality} = entry;
+    const notes = ofRate === ofQuality ? [ofRate] :
+      [ofRate && `rate: ${ofRate}`, ofQuality && `quality: ${ofQuality}`].filter(Boolean);
     const percent = value => value === null ? "none" : `${signed(value, 1)} %`;
     const line = row(table, [
       [entry.test, "text"], [entry.anchor, "text"], [data.measures[entry.metric], "text"],
@@ -293,16 +294,47 @@ function fillText() {
     `${data.frame_rate.toFixed(3)} a second. ${data.points.length} points; frames are compared ` +
     "by index. How they were made is on the fairness card below.";
   for (const warning of data.warnings) make(byId("warnings"), "p", warning, "warning");
-  for (const [question, answer] of data.card) {
+  for (const [question, answer, words] of data.card) {
     make(byId("card"), "dt", question);
-    make(byId("card"), "dd", answer);
+    const description = make(byId("card"), "dd", answer);
+    if (!words) continue;
+    const details = make(description, "details");
+    make(details, "summary", "all settings in its own words");
+    make(details, "p", words);
   }
 }
 
-const measures = byId("measure");
-for (const [name, label] of Object.entries(data.measures)) make(measures, "option", label).value = name;
-measures.addEventListener("change", drawRates);
+function fillEqual() {
+  const ours = data.points.filter(point => point.codec === "hfsv");
+  const matched = data.points.filter(point => point.matches);
+  if (!matched.length) return;
+  byId("equal").hidden = false;
+  const columns = [...new Set(matched.map(curveOf))];
+  const select = byId("equal-measure");
+  const fill = () => {
+    const name = select.value, places = digits(name);
+    const table = clear(byId("equal-table"));
+    row(table, [["file", "text"], "bytes", "hfsv", ...columns], "th");
+    for (const own of ours.sort((a, b) => a.bytes - b.bytes)) {
+      const theirs = columns.map(column => {
+        const point = matched.find(p => curveOf(p) === column && p.matches === own.setting);
+        if (!point) return "";
+        const value = point.quality[name];
+        return `${value.toFixed(places)} (${signed(value - own.quality[name], places)})`;
+      });
+      row(table, [[own.setting, "text"], own.bytes, own.quality[name].toFixed(places), ...theirs]);
+    }
+  };
+  select.addEventListener("change", fill);
+  fill();
+}
+
+for (const id of ["measure", "equal-measure"]) {
+  for (const [name, label] of Object.entries(data.measures)) make(byId(id), "option", label).value = name;
+}
+byId("measure").addEventListener("change", drawRates);
 fillText();
+fillEqual();
 drawRates();
 setUpPlayer();
 fillBytes();
