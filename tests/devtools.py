@@ -7,6 +7,7 @@ import json
 import os
 import select
 import subprocess
+import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +16,16 @@ from typing import Any
 from browser import FLAGS, PATIENCE
 
 BUTTON_LEFT = {"button": "left", "buttons": 1, "clickCount": 1}
+
+
+AS_3_AND_4 = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+for number, end in zip((3, 4), ends):
+    os.dup2(end, number)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Starts Chromium with its commands on descriptor 3 and its answers on 4, where it wants them."""
 
 
 class PageFault(AssertionError):
@@ -29,7 +40,7 @@ class Tab:
         self._read, from_child = os.pipe()
         command = [browser, *FLAGS, f"--user-data-dir={profile}", "--remote-debugging-pipe"]
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", f'exec 3<&{to_child} 4>&{from_child}; exec "$@"', "sh", *command],
+            [sys.executable, "-c", AS_3_AND_4, str(to_child), str(from_child), *command],
             pass_fds=(to_child, from_child),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -41,6 +52,13 @@ class Tab:
         self._events: list[dict[str, Any]] = []
         self.faults: list[str] = []
         self._session: str | None = None
+        try:
+            self._attach(width, height)
+        except BaseException:
+            self.close()
+            raise
+
+    def _attach(self, width: int, height: int) -> None:
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         attached = self.send("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
@@ -57,6 +75,10 @@ class Tab:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End Chromium."""
         os.close(self._write)
         try:
             self._process.wait(10)

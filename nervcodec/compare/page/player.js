@@ -19,7 +19,11 @@ class Player {
     this.video.src = URL.createObjectURL(new Blob([bytes], {type: "video/mp4"}));
     this.video.addEventListener("loadeddata", () => this.seek(this.frame));
     this.video.addEventListener("seeked", () => this.arrived());
-    this.video.addEventListener("ended", () => this.changed());
+    this.video.addEventListener("ended", () => {
+      this.frame = this.data.frames - 1;
+      this.draw();
+      this.changed();
+    });
     this.video.addEventListener("error", () => {
       console.error("the video of " + data.name + " cannot be played", this.video.error);
     });
