@@ -25,7 +25,7 @@ from nervcodec.models.blocks import channels_last
 from nervcodec.models.content_encoder import ContentEncoder
 from nervcodec.models.frame_decoder import FrameDecoder
 from nervcodec.models.positions import frame_times
-from nervcodec.samples import Frames, peak
+from nervcodec.samples import Frames, peak, sample_type
 from nervcodec.training.checkpoint import Floats, TrainerState
 from nervcodec.training.losses import SpectrumLoss
 
@@ -111,6 +111,7 @@ class Trainer:
         self._config = config
         self._device = device
         self._peak = float(peak(bit_depth))
+        self._sample_type = sample_type(bit_depth)
         # Torch computes little with uint16; the samples fit int16.
         samples = frames if bit_depth == 8 else frames.view(np.int16)
         self._frames = torch.from_numpy(samples).to(device)
@@ -208,6 +209,15 @@ class Trainer:
         if not self.finished:
             self._load_weights(self._averages)
         return self._result()
+
+    @torch.no_grad()
+    def render(self, number: int) -> Frames:
+        """A frame as the network makes it now, samples (H, W, 3)."""
+        indices = torch.tensor([number])
+        output = self._decoder(self._source(indices, self._targets(indices)))[0]  # (3, H, W)
+        samples = (output * self._peak).round_().clamp_(0, self._peak).permute(1, 2, 0)
+        frame: Frames = samples.cpu().numpy().astype(self._sample_type)
+        return frame
 
     def state(self) -> TrainerState:
         """A copy of everything that the rest of the training depends on."""
