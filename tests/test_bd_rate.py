@@ -66,6 +66,7 @@ def test_a_small_overlap_is_told_and_a_good_one_is_not() -> None:
     [
         (CURVE, scaled(1, 20), "do not overlap"),
         (CURVE, scaled(1, 11), "do not overlap"),
+        (CURVE, scaled(1, 10.5), "overlap by 2% only"),
         (CURVE, scaled(1)[:3], "test curve has 3 of the 4 points"),
         (CURVE, [], "test curve has 0"),
         (CURVE[:1], CURVE, "anchor curve has 1"),

@@ -24,6 +24,9 @@ METHODS = ("akima", "pchip")
 MIN_POINTS = 4
 """Points a curve, as in Bjøntegaard's proposal: with fewer the interpolation decides."""
 
+LEAST_OVERLAP = 0.05
+"""Share below which there is no figure: it would speak of the ends of two curves alone."""
+
 GOOD_OVERLAP = 0.75
 """Share of both curves' range below which a figure comes with a warning."""
 
@@ -78,6 +81,8 @@ def _delta(
             return BdFigure(None, overlap, reason)
     if overlap == 0:
         return BdFigure(None, 0.0, "the curves do not overlap")
+    if overlap < LEAST_OVERLAP:
+        return BdFigure(None, overlap, f"the curves overlap by {overlap:.0%} only")
     rates, qualities = zip(*(zip(*curve, strict=True) for curve in curves), strict=True)
     with warnings.catch_warnings():
         # What it warns of, the overlap, is part of the answer.

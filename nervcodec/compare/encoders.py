@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from av.codec import Codec, codecs_available
+from av.codec import codecs_available
 
 from nervcodec.errors import UsageError
 
@@ -33,6 +34,9 @@ _SVT_PRESETS = dict(zip(PRESETS, (12, 11, 10, 9, 8, 6, 5, 4, 3, 2), strict=True)
 
 _MIB = re.compile(rb"x26[45] (?:- core|\(build)[ -~]+")
 """The text in which x264 and x265 tell their version and settings."""
+
+
+_LIBRARY = re.compile(r"lib(x264|x265|SvtAv1Enc)\b.*\.so\.([0-9.]+)$")
 
 
 @dataclass(frozen=True)
@@ -124,10 +128,17 @@ def find_encoder(name: str) -> Encoder:
     return encoder
 
 
-def own_words(encoder: Encoder, stream: bytes) -> str:
-    """Version and settings as the encoder writes them into its stream, else FFmpeg's name of it."""
+def own_words(stream: bytes) -> str:
+    """Version and settings as the encoder writes them into its stream; empty where it does not."""
     found = _MIB.search(stream)
-    return found[0].decode("ascii") if found else Codec(encoder.name, "w").long_name
+    return found[0].decode("ascii") if found else ""
+
+
+def bundled_versions() -> dict[str, str]:
+    """Versions in the names of the encoders' libraries that PyAV's package brings along."""
+    names = [file.name for file in importlib.metadata.files("av") or ()]
+    matches = (_LIBRARY.match(name) for name in names)
+    return {found[1]: found[2] for found in matches if found}
 
 
 def text_bytes(stream: bytes) -> int:

@@ -31,7 +31,9 @@ MEASURES = {
 def fairness_card(results: Results) -> list[Row]:
     """All rows, in the order of a page."""
     answers = [("Frames", _frames(results)), ("Colour", _color(results.reference))]
-    answers += [("Measure", MEASURES[name]) for name in results.metrics()]
+    for name in results.metrics():
+        title, _, definition = MEASURES[name].partition(": ")
+        answers.append((f"Measure: {title}", definition))
     answers += [(f"Left out: {name}", why) for name, why in results.left_out.items()]
     answers += _bytes_rows(results)
     rows: list[Row] = [(question, answer, "") for question, answer in answers]
@@ -50,7 +52,8 @@ def fairness_card(results: Results) -> list[Row]:
 SECONDS = (
     "Wall clock on this machine, conversion from and to RGB included: anchors encode with all "
     "threads that they take by themselves and decode on one; .hfsv files are decoded by the fast "
-    "float32 path with torch's threads. Whatever else ran at the time is in them."
+    "float32 path with torch's threads. What a .hfsv that was there already took to encode is not "
+    "known. Whatever else ran at the time is in them."
 )
 
 
@@ -125,18 +128,19 @@ def _encoder(points: list[Point]) -> tuple[str, str]:
         ]
         return f"Made by {first.details['encoder']}. " + "; ".join(parts) + ".", ""
     middle = points[len(points) // 2]
+    crfs = ", ".join(f"{crf:g}" for crf in sorted({p.details["crf"] for p in points}))
     kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(middle.details["frame_types"].items()))
     value = first.details["preset_value"]
     preset = f"Preset {first.preset}" + (f" (its {value})" if value != first.preset else "")
     answer = (
-        f"{preset}, {', '.join(p.setting for p in points)}, {first.details['pixel_format']}; one "
-        "pass, nothing else set: GOP, B-frames, look-ahead and psychovisual tuning as they come. "
-        f"At {middle.setting}: frames {kinds}, {middle.details['keyframes']} keyframe(s), "
-        f"{_seconds(middle)}."
+        f"{preset}, CRF {crfs}, {first.details['pixel_format']}; one pass, nothing else set: GOP, "
+        f"B-frames, look-ahead and psychovisual tuning as they come. At {middle.setting}: frames "
+        f"{kinds}, {middle.details['keyframes']} keyframe(s), {_seconds(middle)}."
     )
-    return answer, f"{middle.setting}: {middle.details['encoder']}"
+    words = middle.details["encoder"]
+    return answer, f"{middle.setting}: {words}" if words else ""
 
 
 def _seconds(point: Point) -> str:
-    encoded = "?" if point.encode_seconds is None else f"{point.encode_seconds:.1f}"
-    return f"encode {encoded} s, decode {point.decode_seconds:.1f} s"
+    encoded = "" if point.encode_seconds is None else f"encode {point.encode_seconds:.1f} s, "
+    return f"{encoded}decode {point.decode_seconds:.1f} s"

@@ -114,16 +114,16 @@ def measure_anchor(
             "preset_value": encoder.preset_value(preset),
             "pixel_format": coded_format(reference.width, reference.height),
             "frame_types": dict(kinds),
-            **_stream_details(encoder, stream),
+            **_stream_details(stream),
         },
         matches=None if target is None else target[0],
     )
 
 
-def _stream_details(encoder: Encoder, stream: EncodedStream) -> dict[str, Any]:
+def _stream_details(stream: EncodedStream) -> dict[str, Any]:
     first = bytes(stream.packets[0])
     return {
-        "encoder": own_words(encoder, stream.extradata + first),
+        "encoder": own_words(stream.extradata + first),
         "keyframes": sum(packet.is_keyframe for packet in stream.packets),
         "text_bytes": text_bytes(first),
         "extradata_bytes": len(stream.extradata),

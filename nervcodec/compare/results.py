@@ -17,6 +17,7 @@ from typing import Any
 import av
 
 from nervcodec.compare.bd_rate import METHODS, bd_psnr, bd_rate
+from nervcodec.compare.encoders import bundled_versions
 from nervcodec.compare.points import OURS, Point
 from nervcodec.errors import HfsvError, OutputExistsError
 from nervcodec.files import atomic_output
@@ -193,7 +194,8 @@ def libraries() -> dict[str, str]:
     """Versions of what encodes and measures."""
     versions = {name: ".".join(map(str, v)) for name, v in av.library_versions.items()}
     kept = ("libavcodec", "libavfilter", "libswscale")
-    return {"PyAV": av.__version__, **{name: versions[name] for name in kept}}
+    found = {"PyAV": av.__version__, **{name: versions[name] for name in kept}}
+    return found | bundled_versions()
 
 
 def machine() -> dict[str, Any]:

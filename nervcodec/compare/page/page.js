@@ -145,7 +145,7 @@ function tell() {
   const psnr = tile => {
     const index = player.data.points[tile];
     return index === null ? "" :
-      `, ${data.points[index].frame_psnr[player.frame].toFixed(2)} dB here`;
+      `, ${data.points[index].frame_psnr[player.frame].toFixed(2)} dB`;
   };
   byId("left-tag").textContent = labels[player.left] + psnr(player.left);
   byId("right-tag").textContent = labels[player.right] + psnr(player.right);
@@ -252,20 +252,28 @@ function fillBytes() {
 
 const signed = (value, places) => `${value > 0 ? "+" : ""}${value.toFixed(places)}`;
 
+const GOOD_OVERLAP = 0.75;
+
+/* An overlap, marked where it is small or none. */
+function overlap(share) {
+  const percent = `${Math.round(100 * share)} %`;
+  return share < GOOD_OVERLAP ? [`${percent} ⚠`, "warn"] : percent;
+}
+
 function fillDeltas() {
-  const table = byId("bd");
-  row(table, [["curve", "text"], ["from", "text"], ["measure", "text"], "BD-rate", "PCHIP",
-    "overlap", "BD-quality", "overlap", ["", "text"]], "th");
-  for (const entry of data.bd) {
-    const {rate_note: ofRate, quality_note: ofQuality} = entry;
-    const notes = ofRate === ofQuality ? [ofRate] :
-      [ofRate && `rate: ${ofRate}`, ofQuality && `quality: ${ofQuality}`].filter(Boolean);
+  const name = byId("bd-measure").value;
+  const table = clear(byId("bd"));
+  row(table, [["curve", "text"], ["from", "text"], "BD-rate", "PCHIP", "overlap", "BD-quality",
+    "overlap", ["why there is none", "text"]], "th");
+  for (const entry of data.bd.filter(entry => entry.metric === name)) {
     const percent = value => value === null ? "none" : `${signed(value, 1)} %`;
+    const reasons = new Set([entry.bd_rate === null && entry.rate_note,
+      entry.bd_quality === null && entry.quality_note].filter(Boolean));
     const line = row(table, [
-      [entry.test, "text"], [entry.anchor, "text"], [data.measures[entry.metric], "text"],
-      percent(entry.bd_rate), percent(entry.bd_rate_pchip), `${Math.round(100 * entry.rate_overlap)} %`,
-      entry.bd_quality === null ? "none" : signed(entry.bd_quality, digits(entry.metric)),
-      `${Math.round(100 * entry.quality_overlap)} %`, [notes.join("; "), "note"],
+      [entry.test, "text"], [entry.anchor, "text"],
+      percent(entry.bd_rate), percent(entry.bd_rate_pchip), overlap(entry.rate_overlap),
+      entry.bd_quality === null ? "none" : signed(entry.bd_quality, digits(name)),
+      overlap(entry.quality_overlap), [[...reasons].join("; "), "note"],
     ]);
     if (entry.test.startsWith("hfsv")) line.className = "ours";
   }
@@ -329,10 +337,11 @@ function fillEqual() {
   fill();
 }
 
-for (const id of ["measure", "equal-measure"]) {
+for (const id of ["measure", "equal-measure", "bd-measure"]) {
   for (const [name, label] of Object.entries(data.measures)) make(byId(id), "option", label).value = name;
 }
 byId("measure").addEventListener("change", drawRates);
+byId("bd-measure").addEventListener("change", fillDeltas);
 fillText();
 fillEqual();
 drawRates();

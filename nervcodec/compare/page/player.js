@@ -1,4 +1,6 @@
 /* One video of tiles, of which a canvas shows two: wiped, beside each other, or their difference. */
+const MOST = 960;  // pixels across to which small pictures are enlarged, by a whole factor
+
 class Player {
   constructor(data, size, rate, changed) {
     this.data = data;
@@ -106,8 +108,8 @@ class Player {
       this.canvas.width = width;
       this.canvas.height = this.height;
     }
-    const least = Math.min(960, 2 * width);
-    this.canvas.style.width = `${Math.max(width, least)}px`;
+    const enlarged = Math.max(1, Math.min(4, Math.floor(MOST / width)));
+    this.canvas.style.width = `${enlarged * width}px`;
     const context = this.canvas.getContext("2d");
     context.globalCompositeOperation = "source-over";
     if (beside) {
