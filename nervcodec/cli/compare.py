@@ -191,6 +191,7 @@ def _config(threads: int | None, options: dict[str, Any]) -> CompareConfig:
         allow_damaged=options["allow_damaged"],
         overwrite=options["overwrite"],
         device=options["device"],
+        threads=threads,
     )
 
 

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import av
+import torch
 
 from nervcodec.clip import HfsvFile
 from nervcodec.compare.encoders import LABELS, PRESETS, Encoder, available
@@ -54,6 +55,7 @@ class CompareConfig:
         allow_damaged: as in :class:`nervcodec.EncodeConfig`.
         overwrite: replace results of other frames.
         device: where networks are evaluated.
+        threads: CPU threads of our own codec; None for all.
     """
 
     codecs: tuple[str, ...] = CODECS
@@ -67,6 +69,7 @@ class CompareConfig:
     allow_damaged: bool = False
     overwrite: bool = False
     device: str = "auto"
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         known: Sequence[str]
@@ -137,6 +140,8 @@ def compare(
     """
     config = config or CompareConfig()
     _check_extras()
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
     folder = _folder(Path(output))
     reference = Reference(source, _selection(config), allow_damaged=config.allow_damaged)
     work = _Comparison(reference, folder, config, progress or _ignore, encoding)
