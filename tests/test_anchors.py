@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from nervcodec.compare.anchors import (
     AnchorPoint,
+    _likely_step,
     anchor_at_bytes,
     decode_stream,
     encode_anchor,
@@ -198,6 +200,33 @@ def test_a_size_is_hit(codec: str, target: int, clip: NDArray[np.uint8]) -> None
     assert point.psnr == pytest.approx(
         encode_anchor(clip, codec, "veryfast", point.crf, 24).psnr, abs=0.05
     )
+
+
+@pytest.mark.parametrize("target", [1, 3000, 4000, 8000, 20000, 10**7])
+def test_few_encodes_find_a_size(
+    target: int, clip: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[float] = []
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        tried.append(arguments[3])
+        return encode_stream(*arguments, **options)
+
+    monkeypatch.setattr("nervcodec.compare.anchors.encode_stream", counted)
+    point = anchor_at_bytes(clip, "libx264", "veryfast", target, 24)
+    assert len(tried) == len(set(tried)) <= 8
+    assert point.crf in tried
+
+
+def test_the_search_ends_on_any_curve() -> None:
+    for size in (lambda crf: 1000, lambda crf: 3000 - (crf % 2), lambda crf: 10 ** (6 - crf / 100)):
+        low, high, sizes = 0, 510, dict[int, int]()
+        while low <= high:
+            step = _likely_step(low, high, sizes, 2000, 10)
+            assert low <= step <= high
+            sizes[step] = round(size(step))
+            low, high = (step + 1, high) if sizes[step] > 2000 else (low, step - 1)
+        assert len(sizes) <= 16
 
 
 def test_a_size_out_of_reach_gives_the_end_of_the_scale(clip: NDArray[np.uint8]) -> None:

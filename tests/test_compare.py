@@ -230,6 +230,18 @@ def test_anchors_alone(source: Path, tmp_path: Path) -> None:
     assert results(tmp_path / "r")["layers"] == {}
 
 
+def test_raw_video(source: Path, tmp_path: Path) -> None:
+    frames = moving_pattern(64, 64, 4)
+    (tmp_path / "in.rgb").write_bytes(frames.tobytes())
+    described = ("--input-res", "64x64", "--input-fmt", "rgb24", "--input-rate", "50/3")
+    made = ("--encode", "--params", "3k", "--epochs", 1, "--arch", "hnerv")
+    folder = tmp_path / "r"
+    done = run(tmp_path / "in.rgb", *described, *made, *QUICK, "--codecs", "x264", "-o", folder)
+    assert done.exit_code == 0, done.output
+    reference = results(folder)["reference"]
+    assert (reference["frames"], reference["frame_rate"]) == (4, "50/3")
+
+
 def test_files_are_made_and_kept(source: Path, tmp_path: Path) -> None:
     folder = tmp_path / "r"
     ours = ("--encode", "--params", "3k,6k", "--epochs", 1, "--arch", "hnerv", "--batch", 8)
@@ -242,6 +254,7 @@ def test_files_are_made_and_kept(source: Path, tmp_path: Path) -> None:
     again = run(*arguments)
     assert "0 points measured" in again.output
     assert {path.name: path.stat().st_mtime_ns for path in folder.glob("*.hfsv")} == made
+    assert "params-3000.hfsv.checkpoint" not in {path.name for path in folder.iterdir()}
     other = run(*arguments, "--seed", "5")
     assert other.exit_code == 0, other.output
     assert {path.name: path.stat().st_mtime_ns for path in folder.glob("*.hfsv")} != made

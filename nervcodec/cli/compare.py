@@ -9,16 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nervcodec.cli.common import IN_PATH, printable, say
+from nervcodec.cli.common import IN_PATH, printable, rate, raw_options, say
 from nervcodec.cli.network_options import model_config, network_options, train_config
 from nervcodec.cli.position import seconds
 from nervcodec.cli.progress import Progress, emit
 from nervcodec.cli.signals import INTERRUPTED, TERMINATED, Terminated
-from nervcodec.config import DEFAULT_PRESET, PRESETS, EncodeConfig, parse_count, parse_size
+from nervcodec.config import (
+    DEFAULT_PRESET,
+    PRESETS,
+    EncodeConfig,
+    RawFormat,
+    parse_count,
+    parse_size,
+)
 from nervcodec.errors import UsageError
 
 if TYPE_CHECKING:
-    from nervcodec.compare.comparison import CompareConfig, CompareReport
+    from nervcodec.compare.config import CompareConfig, CompareReport
 
 
 def _words(context: click.Context, option: click.Parameter, text: str) -> tuple[str, ...]:
@@ -98,6 +105,10 @@ def _selecting(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="LIST",
     help="Of psnr (RGB, and Y'CbCr 6:1:1), ssim, ms-ssim, xpsnr and vmaf.",
 )
+@raw_options
+@click.option(
+    "--input-rate", callback=rate, metavar="FPS", help="Of raw video or pictures.  [default: 25]"
+)
 @_selecting
 @click.option("--allow-damaged", is_flag=True, help="Of IN, take the frames that decode.")
 @click.option(
@@ -121,7 +132,13 @@ def _selecting(command: Callable[..., Any]) -> Callable[..., Any]:
     "--json", "as_json", is_flag=True, help="Progress and result as JSON lines on standard output."
 )
 def compare_command(
-    source: Path, output: Path, quiet: bool, as_json: bool, threads: int | None, **options: Any
+    source: Path,
+    output: Path,
+    quiet: bool,
+    as_json: bool,
+    threads: int | None,
+    raw: RawFormat | None,
+    **options: Any,
 ) -> int:
     """Measure x264, x265 or SVT-AV1 and .hfsv files on the same frames of the video IN.
 
@@ -142,7 +159,7 @@ def compare_command(
     """
     from nervcodec.compare.comparison import compare
 
-    config = _config(threads, options)
+    config = _config(threads, raw, options)
     try:
         with Progress(quiet, as_json) as progress:
             report = compare(source, output, config, progress.comparing, progress.encoding)
@@ -156,8 +173,8 @@ def compare_command(
     return 0
 
 
-def _config(threads: int | None, options: dict[str, Any]) -> CompareConfig:
-    from nervcodec.compare.comparison import CompareConfig
+def _config(threads: int | None, raw: RawFormat | None, options: dict[str, Any]) -> CompareConfig:
+    from nervcodec.compare.config import CompareConfig
     from nervcodec.compare.reference import Selection
 
     params: tuple[int | None, ...] = (None,)
@@ -171,7 +188,6 @@ def _config(threads: int | None, options: dict[str, Any]) -> CompareConfig:
             model=model_config(options),
             device=options["device"],
             threads=threads,
-            allow_damaged=options["allow_damaged"],
         )
     return CompareConfig(
         codecs=options["codecs"],
@@ -188,6 +204,8 @@ def _config(threads: int | None, options: dict[str, Any]) -> CompareConfig:
             frames=options["frames"],
         ),
         metrics=options["metrics"],
+        raw=raw,
+        input_rate=options["input_rate"],
         allow_damaged=options["allow_damaged"],
         overwrite=options["overwrite"],
         device=options["device"],

@@ -14,7 +14,7 @@ import click
 from nervcodec.cli.common import clock, kilobytes, printable, say
 
 if TYPE_CHECKING:
-    from nervcodec.compare.comparison import CompareProgress
+    from nervcodec.compare.config import CompareProgress
     from nervcodec.reports import EncodeProgress
 
 FIRST_INTERVAL = 2.0

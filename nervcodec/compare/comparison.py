@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,107 +17,28 @@ import av
 import torch
 
 from nervcodec.clip import HfsvFile
-from nervcodec.compare.encoders import LABELS, PRESETS, Encoder, available
-from nervcodec.compare.measures import METRICS, left_out
+from nervcodec.compare.config import (
+    CompareCallback,
+    CompareConfig,
+    CompareProgress,
+    CompareReport,
+)
+from nervcodec.compare.encoders import LABELS, Encoder, available
+from nervcodec.compare.measures import left_out
 from nervcodec.compare.points import OURS, Point, check_same, measure_anchor, measure_hfsv
 from nervcodec.compare.reference import Reference, Selection, selection_of
 from nervcodec.compare.report import byte_groups, write_report
 from nervcodec.compare.results import load
-from nervcodec.config import EncodeConfig
 from nervcodec.encoder import encode
 from nervcodec.errors import OutputError, OutputExistsError, UsageError
 from nervcodec.files import file_digest
 from nervcodec.reports import EncodeCallback
 from nervcodec.version import __version__
 
-CODECS = ("x264", "x265")
-DEFAULT_PRESETS = ("medium", "veryslow")
-DEFAULT_METRICS = ("psnr", "ssim", "ms-ssim", "xpsnr")
 EXTRAS = ("bjontegaard", "matplotlib")
 
 MATCHED = 0.02
 """How far the bytes of an anchor may be from ours before it is warned of."""
-
-
-@dataclass(frozen=True)
-class CompareConfig:
-    """What is compared.
-
-    Attributes:
-        codecs: of the labels in :data:`.encoders.LABELS`.
-        presets: each for all codecs; of :data:`.encoders.PRESETS`.
-        crfs: those of each curve; None for each encoder's own usual ones.
-        hfsv: files to set beside them; the frames compared are those that they code.
-        encode: settings of ``.hfsv`` files to make, one for each of ``params``; None for none.
-        params: parameters of those files; None for the encoder's default.
-        selection: the part of the source, where ``hfsv`` does not say.
-        metrics: of :data:`.measures.METRICS`.
-        allow_damaged: as in :class:`nervcodec.EncodeConfig`.
-        overwrite: replace results of other frames.
-        device: where networks are evaluated.
-        threads: CPU threads of our own codec; None for all.
-    """
-
-    codecs: tuple[str, ...] = CODECS
-    presets: tuple[str, ...] = DEFAULT_PRESETS
-    crfs: tuple[float, ...] | None = None
-    hfsv: tuple[Path, ...] = ()
-    encode: EncodeConfig | None = None
-    params: tuple[int | None, ...] = (None,)
-    selection: Selection = field(default_factory=Selection)
-    metrics: tuple[str, ...] = DEFAULT_METRICS
-    allow_damaged: bool = False
-    overwrite: bool = False
-    device: str = "auto"
-    threads: int | None = None
-
-    def __post_init__(self) -> None:
-        known: Sequence[str]
-        for names, known, what in (
-            (self.codecs, tuple(LABELS), "codec"),
-            (self.presets, PRESETS, "preset"),
-            (self.metrics, METRICS, "metric"),
-        ):
-            if wrong := [name for name in names if name not in known]:
-                raise UsageError(f"unknown {what} {wrong[0]!r}: choose from {', '.join(known)}")
-        if not self.codecs or not self.presets:
-            raise UsageError("at least one codec and one preset are needed to compare with")
-        if self.hfsv and self.encode:
-            raise UsageError("either .hfsv files are given or they are made, not both")
-        if self.hfsv and self.selection != Selection():
-            raise UsageError("the .hfsv files say which frames they code: no crop, size or part")
-        if len({path.name for path in self.hfsv}) < len(self.hfsv):
-            raise UsageError("two .hfsv files have the same name")
-
-
-@dataclass(frozen=True)
-class CompareProgress:
-    """How far a comparison is.
-
-    Attributes:
-        step, steps: points done before this one, and all of them.
-        description: what is at work.
-        frame, frames: measured of it so far; 0 while it is being encoded.
-    """
-
-    step: int
-    steps: int
-    description: str
-    frame: int
-    frames: int
-
-
-CompareCallback = Callable[[CompareProgress], None]
-
-
-@dataclass(frozen=True)
-class CompareReport:
-    """What :func:`compare` did: the page, and how many points were measured now and earlier."""
-
-    page: Path
-    measured: int
-    reused: int
-    warnings: tuple[str, ...]
 
 
 def compare(
@@ -143,7 +64,13 @@ def compare(
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     folder = _folder(Path(output))
-    reference = Reference(source, _selection(config), allow_damaged=config.allow_damaged)
+    reference = Reference(
+        source,
+        _selection(config),
+        raw=config.raw,
+        rate=config.input_rate,
+        allow_damaged=config.allow_damaged,
+    )
     work = _Comparison(reference, folder, config, progress or _ignore, encoding)
     return work.run(Path(source))
 
@@ -288,19 +215,23 @@ class _Comparison:
             end=selection.end,
             frames=selection.frames,
             bit_depth=8,
+            raw=self._config.raw,
+            input_rate=self._config.input_rate,
+            allow_damaged=self._config.allow_damaged,
             audio=False,
             subtitles=False,
             resume=True,
         )
-        made = self._folder / f"{path.name}.settings"
-        wanted = repr((__version__, self._reference.digest, config.train, config.model, config))
-        if path.exists() and made.exists() and made.read_text(encoding="utf-8") == wanted:
+        # Device and threads are left out, as from what a checkpoint is known by.
+        wanted = f"nervcodec {__version__}: {replace(config, device='auto', threads=None)}"
+        if path.exists() and self._results.made.get(path.name) == wanted:
             return None
         self._tell(f"encoding {path.name}", 0)
         report = encode(source, path, replace(config, overwrite=True), self._encoding)
         if report.interrupted:
             raise KeyboardInterrupt
-        made.write_text(wanted, encoding="utf-8")
+        self._results.made[path.name] = wanted
+        self._results.save(self._folder)
         return report.seconds
 
     def _curve_jobs(self, encoder: Encoder, preset: str) -> Iterator[_Job]:

@@ -52,8 +52,8 @@ def fairness_card(results: Results) -> list[Row]:
 SECONDS = (
     "Wall clock on this machine, conversion from and to RGB included: anchors encode with all "
     "threads that they take by themselves and decode on one; .hfsv files are decoded by the fast "
-    "float32 path, with all threads unless --threads says otherwise. What a .hfsv that was there already took to encode is not "
-    "known. Whatever else ran at the time is in them."
+    "float32 path, with all threads unless --threads says otherwise. What a .hfsv that was there "
+    "already took to encode is not known. Whatever else ran at the time is in them."
 )
 
 

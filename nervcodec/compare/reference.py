@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nervcodec.clip import HfsvFile
+from nervcodec.config import RawFormat
 from nervcodec.errors import InputVideoError, UsageError
 from nervcodec.files import file_digest
 from nervcodec.verification import stored_crop, stored_start
@@ -63,11 +64,13 @@ class Reference:
         source: str | os.PathLike[str],
         selection: Selection,
         *,
+        raw: RawFormat | None = None,
+        rate: Fraction | None = None,
         allow_damaged: bool = False,
     ) -> None:
         self.path = Path(source)
         self.selection = selection
-        found = find_source(source)
+        found = find_source(source, raw=None if raw is None else raw.layout, rate=rate)
         self._reader = VideoReader(
             found,
             crop=selection.crop,

@@ -43,6 +43,7 @@ class Results:
         reference: what :attr:`.reference.Reference.described` says of the frames.
         points: by the key of their settings.
         kept: points of earlier runs that are not part of this one, for a later one.
+        made: the settings of the ``.hfsv`` files that were made on the way, by their names.
         left_out: why codecs and metrics that were asked for are missing, by name.
         layers: of each ``.hfsv`` by its name, [part, bytes] of all that its bytes went to.
         warnings: what a reader must know to trust the figures.
@@ -51,6 +52,7 @@ class Results:
     reference: dict[str, Any]
     points: dict[str, Point] = field(default_factory=dict)
     kept: dict[str, Point] = field(default_factory=dict)
+    made: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     layers: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -127,6 +129,7 @@ class Results:
             "reference": self.reference,
             "points": {key: asdict(point) for key, point in self.points.items()},
             "kept": {key: asdict(point) for key, point in self.kept.items()},
+            "made": self.made,
             "bd": self.bd_table(),
             "left_out": self.left_out,
             "layers": self.layers,
@@ -174,7 +177,8 @@ def load(folder: Path, reference: dict[str, Any], overwrite: bool) -> Results:
         stored = json.loads(path.read_text(encoding="utf-8"))
         if stored["version"] == VERSION and stored["reference"] == reference:
             found = stored["points"] | stored["kept"]
-            return Results(reference, kept={key: _point(v) for key, v in found.items()})
+            kept = {key: _point(value) for key, value in found.items()}
+            return Results(reference, kept=kept, made=stored["made"])
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise HfsvError(f"{path}: cannot be read as results of a comparison ({exc})") from exc
     if not overwrite:
