@@ -240,6 +240,19 @@ def test_light_and_dark(tab: Tab) -> None:
     assert sum(map(int, dark[1][4:-1].split(","))) > 600
 
 
+def test_a_page_of_anchors_alone(browser_tab: Tab, folder: Path) -> None:
+    quick = ["--presets", "ultrafast", "--crfs", "22,46", "--codecs", "x264", "--frames", "3"]
+    output = folder / "anchors"
+    arguments = ["compare", str(folder / "clip.mp4"), *quick, "-o", str(output), "-q"]
+    cli.main(arguments, standalone_mode=False)
+    browser_tab.faults.clear()
+    browser_tab.open(output / "index.html")
+    assert browser_tab.ask("document.querySelectorAll('[data-point]').length") == 2
+    for name in ("pictures", "bytes", "equal"):
+        assert browser_tab.ask(f"document.getElementById('{name}').hidden")
+    assert browser_tab.faults == []
+
+
 def test_faults_are_noticed(browser_tab: Tab, tmp_path: Path) -> None:
     """Or every test above would pass on nothing."""
     page = tmp_path / "broken.html"

@@ -51,8 +51,16 @@ def _selecting(command: Callable[..., Any]) -> Callable[..., Any]:
         (
             click.option("--size", metavar="WxH", help="Scale the frames, down by area."),
             click.option("--crop", metavar="WxH", help="Cut from the middle, before --size."),
-            click.option("-ss", "start", type=seconds, metavar="TIME", help="Begin so late."),
-            click.option("-to", "end", type=seconds, metavar="TIME", help="End so late."),
+            click.option(
+                "-ss",
+                "start",
+                type=seconds,
+                metavar="TIME",
+                help="Begin so far after the first frame.",
+            ),
+            click.option(
+                "-to", "end", type=seconds, metavar="TIME", help="End so far after the first frame."
+            ),
             click.option("--frames", type=click.IntRange(1), help="At most N frames."),
         )
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nervcodec.compare.encoders import LABELS
 from nervcodec.compare.points import OURS, Point
 from nervcodec.compare.results import Results, libraries, machine
 from nervcodec.info import MATRIX_NAMES
@@ -131,10 +132,11 @@ def _encoder(points: list[Point]) -> tuple[str, str]:
     crfs = ", ".join(f"{crf:g}" for crf in sorted({p.details["crf"] for p in points}))
     kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(middle.details["frame_types"].items()))
     value = first.details["preset_value"]
-    preset = f"Preset {first.preset}" + (f" (its {value})" if value != first.preset else "")
+    name = LABELS[first.codec].name
     answer = (
-        f"{preset}, CRF {crfs}, {first.details['pixel_format']}; one pass, nothing else set: GOP, "
-        f"B-frames, look-ahead and psychovisual tuning as they come. At {middle.setting}: frames "
+        f"CRF {crfs}, {first.details['pixel_format']}, one pass; as the ffmpeg program's options "
+        f"-c:v {name} -preset {value} -crf N, and nothing else: GOP, B-frames, look-ahead and "
+        f"psychovisual tuning as they come. At {middle.setting}: frames "
         f"{kinds}, {middle.details['keyframes']} keyframe(s), {_seconds(middle)}."
     )
     words = middle.details["encoder"]
