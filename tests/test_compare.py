@@ -290,6 +290,24 @@ def test_files_that_do_not_go_together(source: Path, files: list[Path], tmp_path
     assert "not both" in str(made.exception)
 
 
+def test_more_than_8_bits_are_refused(source: Path, tmp_path: Path) -> None:
+    deep = tmp_path / "deep.hfsv"
+    nervcodec.encode(source, deep, replace(SMALLEST, bit_depth=10))
+    done = run(source, "--hfsv", deep, "-o", tmp_path / "r")
+    assert "has 10 bits a sample" in str(done.exception)
+
+
+def test_the_extras_are_asked_for_before_anything_is_made(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nervcodec.compare.comparison.EXTRAS", ("json", "no_such_package"))
+    done = run(source, "-o", tmp_path / "r")
+    assert str(done.exception) == (
+        "no_such_package not installed: pip install 'nervcodec[compare]'"
+    )
+    assert not (tmp_path / "r").exists()
+
+
 def test_a_file_of_another_source_is_warned_of(
     source: Path, files: list[Path], tmp_path: Path
 ) -> None:
@@ -330,10 +348,11 @@ def test_the_page_stands_alone(report: Path) -> None:
 
 
 def test_a_name_cannot_break_out_of_the_page(source: Path, tmp_path: Path) -> None:
-    hostile = tmp_path / "a<!--<script>$x$.mp4"
+    hostile = tmp_path / "@DATA@<!--<script>$x$.mp4"
     hostile.write_bytes(source.read_bytes())
     done = run(hostile, "--frames", 2, *QUICK, "--codecs", "x264", "-o", tmp_path / "r")
     assert done.exit_code == 0, done.output
     text = (tmp_path / "r" / "index.html").read_text()
     assert "<!--" not in text
+    assert text.count("@DATA@") == 3, "in the title, and in the data twice"
     assert text.count("<script") == 2

@@ -135,10 +135,14 @@ class _Filter(Protocol):
 
 
 class _Comparing:
-    """A graph of one filter that takes the decoded frames and the reference, in that order."""
+    """A graph of one filter that takes the decoded frames and the reference, in that order.
 
-    def __init__(self, name: str, kind: str, options: str, source: str) -> None:
-        self.name = name
+    XPSNR, whose weights are those of its first input, takes them the other way round.
+    """
+
+    def __init__(self, name: str, options: str, source: str) -> None:
+        kind = FILTERS[name]
+        self._reference_first = name == "xpsnr"
         self._count = 0
         try:
             self._graph = Graph()
@@ -153,9 +157,9 @@ class _Comparing:
             raise HfsvError(f"FFmpeg's filter {kind} cannot be set up: {exc}") from exc
 
     def push(self, reference: VideoFrame, decoded: VideoFrame) -> None:
-        for end, frame in zip(self._ends, (decoded, reference), strict=True):
-            stamped = _stamped(frame, self._count)
-            end.push(stamped)
+        pair = (reference, decoded) if self._reference_first else (decoded, reference)
+        for end, frame in zip(self._ends, pair, strict=True):
+            end.push(_stamped(frame, self._count))
         self._count += 1
 
     def pull(self) -> VideoFrame | None:
@@ -184,7 +188,7 @@ class _TaggedFilter:
     def __init__(self, name: str, source: str, weights: dict[str, int]) -> None:
         self.name = name
         self._weights = weights
-        self._comparing = _Comparing(name, FILTERS[name], "", source)
+        self._comparing = _Comparing(name, "", source)
         self._sums: list[float] = []
 
     def add(self, reference: VideoFrame, decoded: VideoFrame) -> None:
@@ -219,7 +223,7 @@ class _Vmaf:
         self._folder = tempfile.TemporaryDirectory(prefix="hfsv-")
         self._log = Path(self._folder.name) / "vmaf.json"
         options = f"log_fmt=json:log_path={self._log}"
-        self._comparing: _Comparing | None = _Comparing("vmaf", FILTERS["vmaf"], options, source)
+        self._comparing: _Comparing | None = _Comparing("vmaf", options, source)
 
     def add(self, reference: VideoFrame, decoded: VideoFrame) -> None:
         assert self._comparing is not None

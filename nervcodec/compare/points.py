@@ -148,6 +148,7 @@ def measure_hfsv(
     meter, seconds = _meter(reference, metrics), 0.0
     with HfsvFile(path, device=device) as file:
         check_same(file, reference)
+        file.check_clip_limits()
         decoded = _timed(iter(file))
         for index, original in enumerate(reference, start=1):
             rgb, spent = next(decoded)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import re
 from collections.abc import Sequence
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -81,9 +82,8 @@ def page(results: Results, players: Sequence[Player]) -> str:
             for name in ("charts.js", "player.js", "page.js")
         ),
     }
-    for name, value in inside.items():
-        text = text.replace(f"@{name}@", value, 1)
-    return text
+    # In one pass, so that nothing that is put in is taken for a place to fill.
+    return re.sub("@([A-Z]+)@", lambda place: inside[place[1]], text)
 
 
 def _script_safe(data: dict[str, Any]) -> str:
