@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -119,27 +120,28 @@ class Preview:
                 temporary.write_bytes(content)
 
 
-WIDTH, HEIGHT, LEFT, BOTTOM = 800, 260, 50, 30
+WIDTH, HEIGHT, LEFT, BOTTOM = 800, 260, 60, 30
 """Of the curve's picture, and what is left free of it for numbers."""
 
 
 def curve_svg(curve: list[tuple[float, float]], epochs: int) -> str:
     """PSNR in dB over epochs, of which the axis has all that there will be."""
     values = [psnr for _, psnr in curve]
-    low, high = np.floor(min(values)), np.ceil(max(values) + 1e-9)
-    high = max(high, low + 1)
+    low = math.floor(min(values))
+    step = max(1, math.ceil((max(values) - low) / 5))  # whole decibels, five lines at most
+    high = low + step * max(1, math.ceil((max(values) - low) / step))
 
     def x(epoch: float) -> float:
         return LEFT + epoch / epochs * (WIDTH - LEFT - 10)
 
     def y(psnr: float) -> float:
-        return float(10 + (high - psnr) / (high - low) * (HEIGHT - BOTTOM - 10))
+        return 10 + (high - psnr) / (high - low) * (HEIGHT - BOTTOM - 10)
 
     points = " ".join(f"{x(epoch):.1f},{y(psnr):.1f}" for epoch, psnr in curve)
     lines = "".join(
         f'<path d="M{LEFT} {y(level):.1f}H{WIDTH - 10}" stroke="#8885"/>'
-        f'<text x="{LEFT - 6}" y="{y(level) + 4:.1f}" text-anchor="end">{level:g}</text>'
-        for level in np.linspace(low, high, 5)
+        f'<text x="{LEFT - 6}" y="{y(level) + 4:.1f}" text-anchor="end">{level}</text>'
+        for level in range(low, high + 1, step)
     )
     numbers = "".join(
         f'<text x="{x(epoch):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{epoch:g}</text>'
