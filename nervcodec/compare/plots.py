@@ -57,6 +57,8 @@ def draw_curves(results: Results, folder: Path) -> None:
 
 
 def _panel(panel: Any, results: Results, measure: str) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     colors = iter(COLORS * (1 + len(results.curves()) // len(COLORS)))
     for name, points in results.curves().items():
         ours = points[0].codec == OURS
@@ -70,6 +72,9 @@ def _panel(panel: Any, results: Results, measure: str) -> None:
             label=name,
         )
     panel.set_xscale("log")
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.xaxis.set_minor_formatter(NullFormatter())
     panel.set_xlabel("kB of video (log)")
     panel.set_ylabel(LABELS[measure])
     panel.grid(visible=True, which="both", alpha=0.25)
