@@ -230,6 +230,26 @@ def test_anchors_alone(source: Path, tmp_path: Path) -> None:
     assert results(tmp_path / "r")["layers"] == {}
 
 
+def test_codecs_tuned_for_a_measure(source: Path, report: Path, tmp_path: Path) -> None:
+    part = ("--crop", "96x80", "--size", "80x64", "-ss", "0.08", "--frames", 8)
+    done = run(source, *part, *QUICK, "--tune", "psnr", "-o", tmp_path / "r")
+    assert done.exit_code == 0, done.output
+    tuned = results(tmp_path / "r")
+    assert "x264 ultrafast tune psnr" in {row["anchor"] for row in tuned["bd"]}
+    plain = {
+        (p["codec"], p["setting"]): p
+        for p in results(report)["points"].values()
+        if p["matches"] is None
+    }
+    for point in tuned["points"].values():
+        assert point["tune"] == "psnr"
+        assert (
+            point["details"]["encoder"]
+            != plain[point["codec"], point["setting"]]["details"]["encoder"]
+        )
+    assert "-tune psnr -crf N" in (tmp_path / "r" / "index.html").read_text()
+
+
 def test_raw_video(source: Path, tmp_path: Path) -> None:
     frames = moving_pattern(64, 64, 4)
     (tmp_path / "in.rgb").write_bytes(frames.tobytes())

@@ -90,6 +90,11 @@ def _selecting(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Of each codec, by x264's names.",
 )
 @click.option(
+    "--tune",
+    type=click.Choice(("psnr", "ssim")),
+    help="Make the codecs work for that measure.  [default: as they come, for the eye]",
+)
+@click.option(
     "--crfs",
     callback=_crfs,
     metavar="LIST",
@@ -200,6 +205,7 @@ def _config(threads: int | None, raw: RawFormat | None, options: dict[str, Any])
     return CompareConfig(
         codecs=options["codecs"],
         presets=options["presets"],
+        tune=options["tune"],
         crfs=options["crfs"],
         hfsv=options["hfsv"],
         encode=encode,

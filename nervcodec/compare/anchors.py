@@ -150,6 +150,7 @@ def stream_at_bytes(
     target_bytes: int,
     frame_rate: Fraction | int,
     color: ColorInfo | None = None,
+    tune: str | None = None,
 ) -> EncodedStream:
     """The encoding half of :func:`anchor_at_bytes`; ``frames`` are gone through several times."""
     if target_bytes < 1:
@@ -160,7 +161,7 @@ def stream_at_bytes(
     nearest: EncodedStream | None = None
     while low <= high:
         step = _likely_step(low, high, sizes, target_bytes, steps)
-        stream = encode_stream(frames, codec, preset, step / steps, frame_rate, color)
+        stream = encode_stream(frames, codec, preset, step / steps, frame_rate, color, tune)
         sizes[step] = stream.size
         if nearest is None or _off(stream, target_bytes) < _off(nearest, target_bytes):
             nearest = stream
@@ -201,8 +202,12 @@ def encode_stream(
     crf: float,
     frame_rate: Fraction | int,
     color: ColorInfo | None = None,
+    tune: str | None = None,
 ) -> EncodedStream:
-    """The encoding half of :func:`encode_anchor`, with its arguments and errors."""
+    """The encoding half of :func:`encode_anchor`, with its arguments and errors.
+
+    ``tune`` is one of :data:`.encoders.TUNES`, None for the encoder's own.
+    """
     encoder = find_encoder(codec)
     _check_settings(encoder, preset, crf, frame_rate)
     others = iter(frames)
@@ -213,7 +218,7 @@ def encode_stream(
     height, width = first.shape[:2]
     color = color or _default_color(height)
     try:
-        context = _open_encoder(width, height, encoder, preset, crf, frame_rate, color)
+        context = _open_encoder(width, height, encoder, preset, crf, frame_rate, color, tune)
         packets, seconds = _encode_all(context, itertools.chain([first], others), color)
     except (FFmpegError, OverflowError) as exc:
         raise UsageError(f"{codec} cannot encode {width}x{height}: {cause(exc)}") from exc
@@ -278,6 +283,7 @@ def _open_encoder(
     crf: float,
     frame_rate: Fraction | int,
     color: ColorInfo,
+    tune: str | None,
 ) -> VideoCodecContext:
     context = CodecContext.create(encoder.name, "w")
     assert isinstance(context, VideoCodecContext)
@@ -294,7 +300,7 @@ def _open_encoder(
     context.thread_type = "AUTO"
     context.flags |= Flags.global_header
     settings = {"preset": encoder.preset_value(preset), "crf": f"{crf:g}"}
-    context.options = {**settings, **encoder.options}
+    context.options = {**settings, **encoder.options, **encoder.tuned(tune)}
     context.open()
     return context
 

@@ -239,9 +239,17 @@ class _Comparison:
             yield self._anchor_job(encoder, preset, crf)
 
     def _anchor_job(self, encoder: Encoder, preset: str, crf: float) -> _Job:
-        measure = partial(measure_anchor, self._reference, encoder, preset, self._metrics, crf=crf)
+        measure = partial(
+            measure_anchor,
+            self._reference,
+            encoder,
+            preset,
+            self._metrics,
+            crf=crf,
+            tune=self._config.tune,
+        )
         return _Job(
-            self._key(encoder.name, preset, f"crf={crf:g}"),
+            self._key(encoder.name, preset, f"tune={self._config.tune}", f"crf={crf:g}"),
             f"{encoder.label} {preset} crf {crf:g}",
             lambda count: measure(progress=count),
         )
@@ -254,9 +262,16 @@ class _Comparison:
             preset,
             self._metrics,
             target=(path.name, ours.bytes),
+            tune=self._config.tune,
         )
         return _Job(
-            self._key(encoder.name, preset, f"bytes={ours.bytes}", path.name),
+            self._key(
+                encoder.name,
+                preset,
+                f"tune={self._config.tune}",
+                f"bytes={ours.bytes}",
+                path.name,
+            ),
             f"{encoder.label} {preset} at the bytes of {path.name}",
             lambda count: measure(progress=count),
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from nervcodec.compare.encoders import LABELS, PRESETS
+from nervcodec.compare.encoders import LABELS, PRESETS, TUNES
 from nervcodec.compare.measures import METRICS
 from nervcodec.compare.reference import Selection
 from nervcodec.config import EncodeConfig, RawFormat
@@ -25,6 +25,7 @@ class CompareConfig:
     Attributes:
         codecs: of the labels in :data:`.encoders.LABELS`.
         presets: each for all codecs; of :data:`.encoders.PRESETS`.
+        tune: one of :data:`.encoders.TUNES`, for all codecs; None for what is their own.
         crfs: those of each curve; None for each encoder's own usual ones.
         hfsv: files to set beside them; the frames compared are those that they code.
         encode: settings of ``.hfsv`` files to make, one for each of ``params``; None for none.
@@ -40,6 +41,7 @@ class CompareConfig:
 
     codecs: tuple[str, ...] = CODECS
     presets: tuple[str, ...] = DEFAULT_PRESETS
+    tune: str | None = None
     crfs: tuple[float, ...] | None = None
     hfsv: tuple[Path, ...] = ()
     encode: EncodeConfig | None = None
@@ -59,6 +61,7 @@ class CompareConfig:
             (self.codecs, tuple(LABELS), "codec"),
             (self.presets, PRESETS, "preset"),
             (self.metrics, METRICS, "metric"),
+            ((self.tune,) if self.tune else (), TUNES, "tune"),
         ):
             if wrong := [name for name in names if name not in known]:
                 raise UsageError(f"unknown {what} {wrong[0]!r}: choose from {', '.join(known)}")

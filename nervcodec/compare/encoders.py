@@ -29,6 +29,9 @@ PRESETS = (
 )
 """The presets of x264 and x265. Checked here because x264 prints about others on its own."""
 
+TUNES = ("psnr", "ssim")
+"""Measures that an encoder can be made to work for, in place of the eye."""
+
 _SVT_PRESETS = dict(zip(PRESETS, (12, 11, 10, 9, 8, 6, 5, 4, 3, 2), strict=True))
 """SVT-AV1 numbers its presets, from -1 for the slowest to 13. These are ours to name."""
 
@@ -53,6 +56,7 @@ class Encoder:
         odd_sizes: whether it has 4:4:4, which frames with an odd side need.
         options: what is set beside preset and CRF.
         preset_values: its own word for each of :data:`PRESETS`.
+        tunes: the options that make it work for each of :data:`TUNES`.
     """
 
     name: str
@@ -65,10 +69,17 @@ class Encoder:
     odd_sizes: bool = True
     options: Mapping[str, str] = field(default_factory=dict)
     preset_values: Mapping[str, str] = field(default_factory=dict)
+    tunes: Mapping[str, Mapping[str, str]] = field(
+        default_factory=lambda: {name: {"tune": name} for name in TUNES}
+    )
 
     def preset_value(self, preset: str) -> str:
         """What the encoder is told of ``preset``, one of :data:`PRESETS`."""
         return self.preset_values.get(preset, preset)
+
+    def tuned(self, tune: str | None) -> Mapping[str, str]:
+        """The options for ``tune``, one of :data:`TUNES`; none for None."""
+        return {} if tune is None else self.tunes[tune]
 
 
 _USUAL_CRFS = (16.0, 20.0, 24.0, 28.0, 32.0, 36.0, 40.0, 44.0)
@@ -99,6 +110,7 @@ ENCODERS = {
             (20.0, 26.0, 32.0, 38.0, 44.0, 50.0, 56.0, 62.0),
             odd_sizes=False,
             preset_values={name: str(value) for name, value in _SVT_PRESETS.items()},
+            tunes={"psnr": {"svtav1-params": "tune=1"}, "ssim": {"svtav1-params": "tune=2"}},
         ),
     )
 }

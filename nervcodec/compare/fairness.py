@@ -16,7 +16,8 @@ Row = tuple[str, str, str]
 MEASURES = {
     "psnr": "RGB PSNR: mean over the frames of 10 log10(255²/MSE) over all three channels of "
     "8-bit full-range RGB, each frame at most 100 dB. Codecs in Y'CbCr 4:2:0 pay for the "
-    "subsampling here. x264 and x265 are tuned for the eye as they come, which costs them some PSNR.",
+    "subsampling here. x264 and x265 are tuned for the eye as they come, which costs them PSNR; "
+    "SVT-AV1 is tuned for PSNR. --tune psnr tunes all of them for it.",
     "psnr_611": "Y'CbCr PSNR 6:1:1: (6 Y' + Cb + Cr)/8 of the planes' PSNR, mean over the frames, "
     "peak 255. Of the anchors, the decoder's planes against those the encoder was given; of .hfsv, "
     "its RGB frames converted as the source's are.",
@@ -133,10 +134,11 @@ def _encoder(points: list[Point]) -> tuple[str, str]:
     kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(middle.details["frame_types"].items()))
     value = first.details["preset_value"]
     name = LABELS[first.codec].name
+    tune = "".join(f" -{k} {v}" for k, v in LABELS[first.codec].tuned(first.tune or None).items())
     answer = (
         f"CRF {crfs}, {first.details['pixel_format']}, one pass; as the ffmpeg program's options "
-        f"-c:v {name} -preset {value} -crf N, and nothing else: GOP, B-frames, look-ahead and "
-        f"psychovisual tuning as they come. At {middle.setting}: frames "
+        f"-c:v {name} -preset {value}{tune} -crf N, and everything else (GOP, B-frames, look-ahead, "
+        f"psychovisual decisions) as it comes. At {middle.setting}: frames "
         f"{kinds}, {middle.details['keyframes']} keyframe(s), {_seconds(middle)}."
     )
     words = middle.details["encoder"]

@@ -95,6 +95,7 @@ def _decoded(reference: Reference, point: Point) -> Iterator[Frame]:
         point.details["crf"],
         reference.frame_rate,
         reference.color,
+        point.tune or None,
     )
     return (frame.rgb for frame in decode_stream(stream))
 

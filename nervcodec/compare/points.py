@@ -45,6 +45,7 @@ class Point:
         encode_seconds: None where a file was there already.
         details: what else a reader may ask for: settings, frame types, place of the file.
         matches: the name of the ``.hfsv`` whose bytes this point was to have.
+        tune: one of :data:`.encoders.TUNES`; empty for the encoder's own.
     """
 
     codec: str
@@ -57,15 +58,16 @@ class Point:
     decode_seconds: float
     details: dict[str, Any]
     matches: str | None = None
+    tune: str = ""
 
     @property
     def name(self) -> str:
-        return f"{self.codec} {self.preset} {self.setting}"
+        return f"{self.curve} {self.setting}"
 
     @property
     def curve(self) -> str:
         """The curve that it lies on."""
-        return f"{self.codec} {self.preset}"
+        return f"{self.codec} {self.preset}" + (f" tune {self.tune}" if self.tune else "")
 
 
 def measure_anchor(
@@ -76,6 +78,7 @@ def measure_anchor(
     *,
     crf: float | None = None,
     target: tuple[str, int] | None = None,
+    tune: str | None = None,
     progress: FrameCount | None = None,
 ) -> Point:
     """Encode, decode and measure at ``crf``, or at the bytes of ``target`` (its name, its bytes).
@@ -86,10 +89,10 @@ def measure_anchor(
     arguments = encoder.name, preset
     rate, color = reference.frame_rate, reference.color
     if target is not None:
-        stream = stream_at_bytes(reference, *arguments, target[1], rate, color)
+        stream = stream_at_bytes(reference, *arguments, target[1], rate, color, tune)
     else:
         assert crf is not None
-        stream = encode_stream(reference, *arguments, crf, rate, color)
+        stream = encode_stream(reference, *arguments, crf, rate, color, tune)
     meter, kinds, seconds = _meter(reference, metrics), Counter[str](), 0.0
     for index, (original, decoded) in enumerate(
         zip(reference, decode_stream(stream), strict=True), start=1
@@ -117,6 +120,7 @@ def measure_anchor(
             **_stream_details(stream),
         },
         matches=None if target is None else target[0],
+        tune=tune or "",
     )
 
 

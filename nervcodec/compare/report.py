@@ -125,6 +125,7 @@ def _point_data(point: Point, results: Results) -> dict[str, Any]:
     return {
         "name": point.name,
         "codec": point.codec,
+        "curve": point.curve,
         "preset": point.preset,
         "setting": point.setting,
         "matches": point.matches,

@@ -28,7 +28,7 @@ VERSION = 1
 """Of the file's form."""
 
 COLUMNS = (
-    *("codec", "preset", "setting", "bytes", "bpp", "kbps"),
+    *("codec", "preset", "tune", "setting", "bytes", "bpp", "kbps"),
     *("psnr", "psnr_611", "psnr_y", "psnr_cb", "psnr_cr", "ms_ssim", "ssim", "xpsnr", "vmaf"),
     *("encode_seconds", "decode_seconds", "matches"),
 )
@@ -149,7 +149,7 @@ class Results:
                     **{name: f"{value:.4f}" for name, value in point.quality.items()},
                     "decode_seconds": f"{point.decode_seconds:.3f}",
                 }
-                for name in ("codec", "preset", "setting", "bytes", "matches"):
+                for name in ("codec", "preset", "tune", "setting", "bytes", "matches"):
                     row[name] = getattr(point, name)
                 if point.encode_seconds is not None:
                     row["encode_seconds"] = f"{point.encode_seconds:.3f}"

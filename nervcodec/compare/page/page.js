@@ -12,7 +12,7 @@ const colors = {};
     colors[name] = ours ? "var(--ours)" : `var(--c${next++ % COLORS})`;
   }
 }
-const curveOf = point => `${point.codec} ${point.preset}`;
+const curveOf = point => point.curve;
 
 function make(parent, name, text, className) {
   const element = document.createElement(name);
