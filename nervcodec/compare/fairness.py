@@ -137,8 +137,8 @@ def _encoder(points: list[Point]) -> tuple[str, str]:
     tune = "".join(f" -{k} {v}" for k, v in LABELS[first.codec].tuned(first.tune or None).items())
     answer = (
         f"CRF {crfs}, {first.details['pixel_format']}, one pass; as the ffmpeg program's options "
-        f"-c:v {name} -preset {value}{tune} -crf N, and everything else (GOP, B-frames, look-ahead, "
-        f"psychovisual decisions) as it comes. At {middle.setting}: frames "
+        f"-c:v {name} -preset {value}{tune} -crf N, and everything else (GOP, B-frames, "
+        f"look-ahead, psychovisual decisions) as it comes. At {middle.setting}: frames "
         f"{kinds}, {middle.details['keyframes']} keyframe(s), {_seconds(middle)}."
     )
     words = middle.details["encoder"]
