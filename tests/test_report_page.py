@@ -89,6 +89,7 @@ def tab(browser_tab: Tab, folder: Path) -> Iterator[Tab]:
 
 def wait_for_picture(tab: Tab) -> None:
     tab.wait("player.video.readyState >= 2 && !player.video.seeking && !player.pending")
+    tab.wait("player.presented === player.frame")
     tab.ask("new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))")
 
 

@@ -20,6 +20,7 @@ class Player {
     const bytes = Uint8Array.from(atob(data.video), c => c.charCodeAt(0));
     this.video.src = URL.createObjectURL(new Blob([bytes], {type: "video/mp4"}));
     this.video.addEventListener("loadeddata", () => this.seek(this.frame));
+    this.watch();
     this.video.addEventListener("seeked", () => this.arrived());
     this.video.addEventListener("ended", () => {
       this.frame = this.data.frames - 1;
@@ -67,21 +68,34 @@ class Player {
       return;
     }
     if (this.frame >= this.data.frames - 1) this.video.currentTime = 0;
-    this.video.play().then(() => this.follow()).catch(error => {
+    this.video.play().then(() => {
+      if (!this.video.requestVideoFrameCallback) this.follow();
+    }).catch(error => {
       if (error.name !== "AbortError") console.error(error);
     });
   }
 
+  /* Draw each frame when it can be seen: "seeked" may come while the one before still is. */
+  watch() {
+    if (this.closed || !this.video.requestVideoFrameCallback) return;
+    this.video.requestVideoFrameCallback((now, {mediaTime}) => {
+      this.presented = Math.round(mediaTime * this.rate);
+      if (this.playing) this.frame = Math.min(this.data.frames - 1, this.presented);
+      this.draw();
+      this.changed();
+      this.watch();
+    });
+  }
+
+  /* The same while it plays, where browsers do not tell of frames. */
   follow() {
     if (!this.playing || this.closed) return;
-    const next = () => {
+    requestAnimationFrame(() => {
       this.frame = Math.min(this.data.frames - 1, Math.floor(this.video.currentTime * this.rate));
       this.draw();
       this.changed();
       this.follow();
-    };
-    if (this.video.requestVideoFrameCallback) this.video.requestVideoFrameCallback(next);
-    else requestAnimationFrame(next);
+    });
   }
 
   show(settings) {
