@@ -18,6 +18,7 @@ import numpy as np
 
 import nervcodec
 from nervcodec.compare.anchors import anchor_at_bytes
+from nervcodec.compare.encoders import ENCODERS
 from nervcodec.config import EncodeConfig, ModelConfig, TrainConfig, parse_count
 from nervcodec.video.reader import VideoReader
 from tools.bunny import bunny_path
@@ -39,11 +40,11 @@ def measure(arch: str, params: int, epochs: int, seed: int, threads: int | None)
 
 
 def anchors(target_bytes: int) -> None:
-    """Print x264 and x265 on the same frames at about ``target_bytes`` of video packets."""
+    """Print all anchors on the same frames at about ``target_bytes`` of video packets."""
     with VideoReader(bunny_path(), crop=CROP, size=SIZE) as reader:
         frames = np.stack([frame.rgb for frame in reader])
         rate = reader.info.frame_rate or Fraction(25)
-        for codec in ("libx264", "libx265"):
+        for codec in ENCODERS:
             point = anchor_at_bytes(
                 frames, codec, "medium", target_bytes, rate, color=reader.info.color
             )
@@ -55,7 +56,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--anchors", type=int, metavar="BYTES", help="x264, x265 at so many bytes")
+    parser.add_argument(
+        "--anchors", type=int, metavar="BYTES", help="other codecs at so many bytes"
+    )
     parser.add_argument("networks", nargs="*", default=["hfs-hnerv:74k", "hnerv:74k"])
     arguments = parser.parse_args()
     if arguments.anchors:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from datetime import timedelta
 from fractions import Fraction
+from pathlib import Path
 
 from nervcodec.bitstream.syntax import HfscmSpec
 from nervcodec.errors import UsageError
@@ -254,6 +255,7 @@ class EncodeConfig:
         overwrite: replace an existing output.
         resume: go on from the checkpoint beside the output, if there is one.
         checkpoint_seconds: how often the checkpoint is written; 0 for never.
+        preview: a folder for pictures of the training while it runs; None for none.
     """
 
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -277,6 +279,7 @@ class EncodeConfig:
     overwrite: bool = False
     resume: bool = False
     checkpoint_seconds: float = 60.0
+    preview: Path | None = None
 
     def __post_init__(self) -> None:
         _require(

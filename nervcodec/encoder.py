@@ -35,6 +35,7 @@ from nervcodec.errors import (
 from nervcodec.files import atomic_output, check_output, file_digest
 from nervcodec.inference import FramesDigest, SegmentRenderer, select_device
 from nervcodec.metrics import FrameStatistics, bits_per_pixel
+from nervcodec.preview import Preview
 from nervcodec.rate_control import (
     DETAIL_CHANNELS,
     bits_per_param,
@@ -156,6 +157,9 @@ class _Encode:
             lambda text: self._say("resume", "", (text,)),
         )
         self._statistics = FrameStatistics(bit_depth=reader.bit_depth)
+        self._preview = None
+        if config.preview is not None:
+            self._preview = Preview(config.preview, lambda text: self._say("train", "", (text,)))
         self._epochs = config.train.epochs
         self._budgets: list[int] | None = None
 
@@ -349,6 +353,9 @@ class _Encode:
             return spent + time.perf_counter() - started
 
         def report(training: TrainProgress) -> None:
+            if self._preview is not None:
+                depth = self._reader.bit_depth
+                self._preview.show(training, index, frames, trainer.render, depth)
             share = training.step / training.steps * len(frames)
             later = (total - before - len(frames)) / len(frames)
             eta = training.eta + later * training.steps * training.seconds_per_step

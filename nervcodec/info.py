@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from fractions import Fraction
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from nervcodec.bitstream.container import ChunkType, chunk_name
+from nervcodec.bitstream.segment import tensor_bits
 from nervcodec.bitstream.stream import SegmentInfo, StreamReader, open_stream
 from nervcodec.bitstream.syntax import FORMAT_MAJOR, FORMAT_MINOR, Architecture, StreamHeader
 from nervcodec.bitstream.tensors import Limits, macs_per_frame, parameter_count
@@ -135,6 +137,57 @@ def probe(path: str | os.PathLike[str]) -> FileInfo:
             chunk_bytes=sizes,
             meta=reader.meta,
         )
+
+
+@dataclass(frozen=True)
+class LayerBytes:
+    """Bytes of one tensor of a segment's network, or of what is not a tensor's (``shape`` empty).
+
+    Attributes:
+        name: as the format lists it, or what it is.
+        symbols, side: of the coded values, and of scales and tables.
+    """
+
+    segment: int
+    name: str
+    shape: tuple[int, ...]
+    symbols: float
+    side: float
+
+    @property
+    def values(self) -> int:
+        return prod(self.shape) if self.shape else 0
+
+    @property
+    def bytes(self) -> float:
+        return self.symbols + self.side
+
+
+FRAMING = "place, model, checksum, rounding"
+"""What of a SEGM chunk belongs to no tensor."""
+
+
+def layers(path: str | os.PathLike[str], limits: Limits | None = None) -> list[LayerBytes]:
+    """Where the bytes of the SEGM chunks are, tensor by tensor; their sum is that of the chunks.
+
+    All symbols are decoded for it, which takes a second for some millions of them.
+
+    Raises:
+        BitstreamError: if the file is missing, damaged or unsupported.
+    """
+    limits = limits or Limits()
+    found = []
+    with open_stream(Path(path)) as stream:
+        reader = StreamReader(stream, limits)
+        for number, segment in enumerate(reader.segments):
+            payload = reader.container.payload(segment.chunk)
+            parts = [
+                LayerBytes(number, part.spec.name, part.spec.shape, part.symbols / 8, part.side / 8)
+                for part in tensor_bits(payload, reader.header, limits)
+            ]
+            rest = segment.chunk.total - sum(part.bytes for part in parts)
+            found += [*parts, LayerBytes(number, FRAMING, (), 0.0, rest)]
+    return found
 
 
 def to_json(info: FileInfo) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """How close decoded frames are to their reference; :mod:`nervcodec.compare` sets them beside rates.
 
-All frames are RGB arrays of shape (H, W, 3), full range: uint8, or uint16 at more than 8 bits.
+Frames are RGB arrays of shape (H, W, 3), full range, or the three planes of Y'CbCr: uint8, or
+uint16 at more than 8 bits.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,6 +23,10 @@ cap: nothing visible lies above some 60 dB, and the mean stays a number that JSO
 
 MS_SSIM_MIN_SIDE = 161
 """Five scales, halved four times, must still hold the 11 x 11 window: (11 - 1) * 2^4 + 1."""
+
+
+YCBCR_WEIGHTS = (6, 1, 1)
+"""Of the PSNR of Y', Cb and Cr in their mean, as JCT-VC and its successors weigh 4:2:0 video."""
 
 
 def psnr(reference: Frames, decoded: Frames, bit_depth: int = 8) -> float:
@@ -144,14 +150,60 @@ class FrameStatistics:
         return self._frames
 
 
+class YcbcrStatistics:
+    """The PSNR of Y', Cb and Cr of a clip, gathered frame by frame.
+
+    The peak is the largest sample of ``bit_depth``, in limited range too, as everywhere. The
+    properties raise UsageError as long as no frame has been added.
+    """
+
+    def __init__(self, bit_depth: int = 8) -> None:
+        self._bit_depth = bit_depth
+        self._frames = 0
+        self._sums = [0.0, 0.0, 0.0]
+
+    def add(self, reference: Sequence[Frames], decoded: Sequence[Frames]) -> None:
+        """Count one more frame, three planes (H, W) each, the last two of any common size.
+
+        Raises UsageError unless both are of the same shapes and of the type of that depth.
+        """
+        wanted = sample_type(self._bit_depth)
+        for pair in zip(reference, decoded, strict=True):
+            if pair[0].shape != pair[1].shape or {plane.dtype for plane in pair} != {wanted}:
+                shapes = " and ".join(f"{plane.dtype} {plane.shape}" for plane in pair)
+                raise UsageError(f"planes to compare must be {wanted} of one shape, not {shapes}")
+        for index, pair in enumerate(zip(reference, decoded, strict=True)):
+            mse = _normalized_mse(*pair, self._bit_depth)
+            self._sums[index] += min(_psnr_of_mse(mse), PSNR_CAP)
+        self._frames += 1
+
+    @property
+    def components(self) -> tuple[float, float, float]:
+        """PSNR in dB of Y', Cb and Cr: means over the frames, each at most :data:`PSNR_CAP`."""
+        if not self._frames:
+            raise UsageError("no frame has been compared yet")
+        luma, blue, red = (total / self._frames for total in self._sums)
+        return luma, blue, red
+
+    @property
+    def psnr(self) -> float:
+        """The components' mean in dB, weighted 6:1:1."""
+        weighted = (w * psnr for w, psnr in zip(YCBCR_WEIGHTS, self.components, strict=True))
+        return sum(weighted) / sum(YCBCR_WEIGHTS)
+
+
 def _psnr_of_mse(mse: float) -> float:
     """From the mean squared error of samples in 0..1."""
     return -10 * math.log10(mse) if mse > 0 else math.inf
 
 
 def _mean_squared_error(reference: Frames, decoded: Frames, bit_depth: int) -> float:
-    """Of samples scaled to 0..1."""
+    """Of RGB samples scaled to 0..1."""
     _check_pair(reference, decoded, bit_depth)
+    return _normalized_mse(reference, decoded, bit_depth)
+
+
+def _normalized_mse(reference: Frames, decoded: Frames, bit_depth: int) -> float:
     difference = np.subtract(reference, decoded, dtype=np.int32)
     # Numpy sums the mean of integers in float64.
     return float(np.mean(np.square(difference))) / peak(bit_depth) ** 2

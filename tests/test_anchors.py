@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,16 +16,28 @@ from numpy.typing import NDArray
 
 from nervcodec.compare.anchors import (
     AnchorPoint,
+    _likely_step,
     anchor_at_bytes,
     decode_stream,
     encode_anchor,
     encode_stream,
 )
+from nervcodec.compare.encoders import ENCODERS, available, own_words, text_bytes
 from nervcodec.errors import UsageError
-from nervcodec.metrics import FrameStatistics, psnr
+from nervcodec.metrics import PSNR_CAP, FrameStatistics, psnr
+from nervcodec.video.color import rgb_to_frame, samples_of
 from nervcodec.video.info import ColorInfo
 
 CODECS = ("libx264", "libx265")
+WITH_AV1 = [
+    *CODECS,
+    pytest.param(
+        "libsvtav1",
+        marks=pytest.mark.skipif(
+            not available(ENCODERS["libsvtav1"]), reason="this PyAV has no SVT-AV1"
+        ),
+    ),
+]
 FRAMES, HEIGHT, WIDTH = 20, 96, 128
 
 
@@ -49,7 +62,7 @@ def slices(packet: bytes) -> int:
     return sum(unit[0] & 31 in (1, 5) for unit in re.findall(rb"\x00\x00\x01(.)", packet, re.S))
 
 
-@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("codec", WITH_AV1)
 def test_bytes_and_quality_fall_with_crf(codec: str, clip: NDArray[np.uint8]) -> None:
     points = [encode_anchor(clip, codec, "medium", crf, 24) for crf in (15, 25, 35, 45)]
     assert [p.crf for p in points] == [15, 25, 35, 45]
@@ -58,11 +71,11 @@ def test_bytes_and_quality_fall_with_crf(codec: str, clip: NDArray[np.uint8]) ->
     assert all(p.encode_seconds > 0 and p.decode_seconds > 0 for p in points)
 
 
-@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("codec", WITH_AV1)
 def test_a_point_is_what_the_packets_give(codec: str, clip: NDArray[np.uint8]) -> None:
     point = encode_anchor(clip, codec, "fast", 28.5, 24)
     stream = encode_stream(clip, codec, "fast", 28.5, 24)
-    decoded = [frame for frame, _ in decode_stream(stream)]
+    decoded = [frame.rgb for frame in decode_stream(stream)]
     assert len(decoded) == len(stream.packets) == FRAMES
     assert stream.size == len(b"".join(bytes(packet) for packet in stream.packets))
     assert stream.extradata
@@ -72,6 +85,26 @@ def test_a_point_is_what_the_packets_give(codec: str, clip: NDArray[np.uint8]) -
     assert point.bytes == pytest.approx(stream.size, rel=0.01)  # threads make x264 vary a little
     assert point.psnr == pytest.approx(statistics.psnr, abs=0.05)
     assert (point.codec, point.preset, point.crf, point.ms_ssim) == (codec, "fast", 28.5, None)
+
+
+@pytest.mark.parametrize("codec", WITH_AV1)
+def test_the_weighted_psnr_is_that_of_the_planes(codec: str, clip: NDArray[np.uint8]) -> None:
+    stream = encode_stream(clip[:6], codec, "fast", 28, 24)
+    expected = []
+    for reference, decoded in zip(clip[:6], decode_stream(stream), strict=True):
+        given = rgb_to_frame(reference, "yuv420p", stream.color)
+        pairs = [(samples_of(given, i, 8), samples_of(decoded.picture, i, 8)) for i in range(3)]
+        errors = [(a - b.astype(float)) ** 2 for a, b in pairs]
+        luma, blue, red = (10 * np.log10(255**2 / error.mean()) for error in errors)
+        expected.append((6 * luma + blue + red) / 8)
+    point = encode_anchor(clip[:6], codec, "fast", 28, 24)
+    assert point.psnr_611 == pytest.approx(np.mean(expected), abs=0.05)
+
+
+def test_lossless_planes_reach_the_cap(clip: NDArray[np.uint8]) -> None:
+    point = encode_anchor(clip[:3], "libx264", "medium", 0, 24)
+    assert point.psnr_611 == PSNR_CAP
+    assert point.psnr < 50
 
 
 def test_the_encoders_keep_their_b_frames(clip: NDArray[np.uint8]) -> None:
@@ -103,13 +136,13 @@ def test_tiny_frames_in_x264() -> None:
 
 @pytest.mark.parametrize("full_range", [False, True])
 @pytest.mark.parametrize("matrix", [1, 6, 9])
-@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("codec", WITH_AV1)
 def test_colours_survive_in_each_matrix(codec: str, matrix: int, full_range: bool) -> None:
     color = ColorInfo(primaries=2, transfer=2, matrix=matrix, full_range=full_range)
     red = np.tile(np.array([220, 30, 60], np.uint8), (2, 64, 64, 1))
     stream = encode_stream(red, codec, "medium", 5, 24, color)
-    for frame, _ in decode_stream(stream):
-        assert np.abs(frame.astype(int) - red[0]).max() <= 4
+    for frame in decode_stream(stream):
+        assert np.abs(frame.rgb.astype(int) - red[0]).max() <= 4
     assert stream.color == color
 
 
@@ -169,6 +202,33 @@ def test_a_size_is_hit(codec: str, target: int, clip: NDArray[np.uint8]) -> None
     )
 
 
+@pytest.mark.parametrize("target", [1, 3000, 4000, 8000, 20000, 10**7])
+def test_few_encodes_find_a_size(
+    target: int, clip: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[float] = []
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        tried.append(arguments[3])
+        return encode_stream(*arguments, **options)
+
+    monkeypatch.setattr("nervcodec.compare.anchors.encode_stream", counted)
+    point = anchor_at_bytes(clip, "libx264", "veryfast", target, 24)
+    assert len(tried) == len(set(tried)) <= 8
+    assert point.crf in tried
+
+
+def test_the_search_ends_on_any_curve() -> None:
+    for size in (lambda crf: 1000, lambda crf: 3000 - (crf % 2), lambda crf: 10 ** (6 - crf / 100)):
+        low, high, sizes = 0, 510, dict[int, int]()
+        while low <= high:
+            step = _likely_step(low, high, sizes, 2000, 10)
+            assert low <= step <= high
+            sizes[step] = round(size(step))
+            low, high = (step + 1, high) if sizes[step] > 2000 else (low, step - 1)
+        assert len(sizes) <= 16
+
+
 def test_a_size_out_of_reach_gives_the_end_of_the_scale(clip: NDArray[np.uint8]) -> None:
     smallest = anchor_at_bytes(clip[:3], "libx264", "ultrafast", 1, 24)
     largest = anchor_at_bytes(clip[:3], "libx264", "ultrafast", 10**9, 24)
@@ -181,7 +241,7 @@ def test_a_size_out_of_reach_gives_the_end_of_the_scale(clip: NDArray[np.uint8])
 @pytest.mark.parametrize(
     ("codec", "preset", "crf", "rate", "message"),
     [
-        ("libvpx", "medium", 30, 24, "libx264, libx265"),
+        ("libvpx", "medium", 30, 24, "libx264, libx265, libsvtav1"),
         ("libx264", "swift", 30, 24, "swift"),
         ("libx264", "medium", -1, 24, "CRF -1"),
         ("libx265", "medium", 51.1, 24, "CRF 51.1"),
@@ -219,11 +279,11 @@ def test_a_target_of_no_bytes(clip: NDArray[np.uint8]) -> None:
         anchor_at_bytes(clip, "libx264", "medium", 0, 24)
 
 
+@pytest.mark.parametrize("codec", WITH_AV1)
 def test_the_encoders_are_silent(
-    capfd: pytest.CaptureFixture[str], clip: NDArray[np.uint8]
+    codec: str, capfd: pytest.CaptureFixture[str], clip: NDArray[np.uint8]
 ) -> None:
-    for codec in CODECS:
-        encode_anchor(clip[:3], codec, "medium", 30, 24)
+    encode_anchor(clip[:3], codec, "medium", 30, 24)
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
 
@@ -233,5 +293,17 @@ def test_a_point_is_a_value(clip: NDArray[np.uint8]) -> None:
     assert isinstance(point, AnchorPoint)
     with pytest.raises(AttributeError):
         point.bytes = 1  # type: ignore[misc]
-    first, _ = next(decode_stream(encode_stream(clip[:1], "libx264", "ultrafast", 40, 24)))
-    assert point.psnr == pytest.approx(psnr(clip[0], first), abs=0.05)
+    first = next(decode_stream(encode_stream(clip[:1], "libx264", "ultrafast", 40, 24)))
+    assert point.psnr == pytest.approx(psnr(clip[0], first.rgb), abs=0.05)
+
+
+def test_the_encoders_tell_their_settings(clip: NDArray[np.uint8]) -> None:
+    for codec, start in (("libx264", "x264 - core"), ("libx265", "x265 (build")):
+        stream = encode_stream(clip[:2], codec, "slow", 31, 24)
+        words = own_words(stream.extradata + bytes(stream.packets[0]))
+        assert words.startswith(start)
+        assert "crf=31.0" in words
+    first = bytes(encode_stream(clip[:2], "libx264", "slow", 31, 24).packets[0])
+    assert 400 < text_bytes(first) < len(first)
+    assert text_bytes(b"\0\0\1") == 0
+    assert own_words(b"\0\0\1") == ""

@@ -14,6 +14,8 @@ from nervcodec.bitstream.segment import encode_segment
 from nervcodec.bitstream.tensors import Limits
 from nervcodec.config import EncodeConfig, ModelConfig, TrainConfig
 from nervcodec.metrics import psnr
+from nervcodec.video.color import rgb_to_frame
+from nervcodec.video.reader import VideoReader
 from tests.synthetic import moving_pattern, read_back, write_clip
 
 QUICK = EncodeConfig(
@@ -89,6 +91,22 @@ def test_verify_measures_the_same_as_the_encoder(coded):
     found = nervcodec.verify(file, source=source, frames=True)
     assert found.frames_checked
     assert found.psnr == pytest.approx(report.psnr, abs=0.01)
+    assert found.psnr_611 == pytest.approx(weighted_psnr(source, file), abs=1e-6)
+
+
+def weighted_psnr(source, file):
+    """6:1:1 from the matrices of PyAV's own arrays."""
+    values = []
+    with nervcodec.open(file) as clip, VideoReader(source) as reader:
+        for reference, decoded in zip(reader, clip, strict=True):
+            color = reader.info.color
+            pair = [rgb_to_frame(rgb, "yuv420p", color) for rgb in (reference.rgb, decoded)]
+            a, b = (frame.to_ndarray().astype(float) for frame in pair)  # (H * 3 / 2, W)
+            error, height = (a - b) ** 2, reference.rgb.shape[0]
+            parts = error[:height], error[height : height * 5 // 4], error[height * 5 // 4 :]
+            psnrs = [10 * np.log10(255**2 / part.mean()) for part in parts]
+            values.append(np.average(psnrs, weights=(6, 1, 1)))
+    return np.mean(values)
 
 
 def test_verify_refuses_another_source(coded, tmp_path):

@@ -18,7 +18,7 @@ LAYERS = (
     {"verification"},
     {"encoder", "decoder", "info", "loader"},
     {"assembly"},
-    {"scan", "reports", "clip", "targets"},
+    {"scan", "reports", "preview", "clip", "targets"},
     {"rate_control", "training", "inference"},
     {"models", "metrics", "segments", "video", "config", "files"},
     {"bitstream"},

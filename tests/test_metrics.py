@@ -9,7 +9,14 @@ import pytest
 from numpy.typing import NDArray
 
 from nervcodec.errors import UsageError
-from nervcodec.metrics import PSNR_CAP, FrameStatistics, bits_per_pixel, ms_ssim, psnr
+from nervcodec.metrics import (
+    PSNR_CAP,
+    FrameStatistics,
+    YcbcrStatistics,
+    bits_per_pixel,
+    ms_ssim,
+    psnr,
+)
 
 Frame = NDArray[np.uint8]
 
@@ -155,3 +162,46 @@ def test_bits_per_pixel() -> None:
 def test_bits_per_pixel_of_no_pixels(arguments: tuple[int, int, int, int]) -> None:
     with pytest.raises(UsageError, match="bits per pixel"):
         bits_per_pixel(*arguments)
+
+
+def planes(seed: int) -> list[NDArray[np.uint8]]:
+    luma, chroma = noise(seed), noise(seed, 12, 16)
+    return [luma[..., 0], chroma[..., 1], chroma[..., 2]]
+
+
+def test_ycbcr_is_weighted_six_to_one_to_one() -> None:
+    statistics = YcbcrStatistics()
+    reference = [np.full(shape, 100, np.uint8) for shape in ((24, 32), (12, 16), (12, 16))]
+    decoded = [plane + step for plane, step in zip(reference, (1, 2, 4), strict=True)]
+    statistics.add(reference, decoded)
+    one = 20 * np.log10(255)
+    expected = [one, one - 20 * np.log10(2), one - 20 * np.log10(4)]
+    assert statistics.components == pytest.approx(expected)
+    assert statistics.psnr == pytest.approx((6 * expected[0] + expected[1] + expected[2]) / 8)
+
+
+def test_ycbcr_is_a_mean_over_the_frames() -> None:
+    both, first, second = YcbcrStatistics(), YcbcrStatistics(), YcbcrStatistics()
+    first.add(planes(1), planes(2))
+    second.add(planes(3), planes(3))
+    both.add(planes(1), planes(2))
+    both.add(planes(3), planes(3))
+    assert second.psnr == PSNR_CAP
+    assert both.psnr == pytest.approx((first.psnr + PSNR_CAP) / 2)
+
+
+def test_ycbcr_at_ten_bits() -> None:
+    shallow, deep = YcbcrStatistics(), YcbcrStatistics(10)
+    shallow.add(planes(1), planes(2))
+    deep.add(*([plane.astype(np.uint16) * 4 for plane in planes(seed)] for seed in (1, 2)))
+    assert deep.psnr == pytest.approx(shallow.psnr + 20 * np.log10(1023 / (4 * 255)))
+
+
+def test_planes_that_cannot_be_compared() -> None:
+    statistics = YcbcrStatistics()
+    with pytest.raises(UsageError, match="no frame"):
+        _ = statistics.psnr
+    with pytest.raises(UsageError, match="one shape"):
+        statistics.add(planes(1), [plane[1:] for plane in planes(1)])
+    with pytest.raises(UsageError, match="must be uint8"):
+        statistics.add(planes(1), [plane.astype(np.uint16) for plane in planes(1)])

@@ -197,6 +197,12 @@ def encode(parts: Sequence[tuple[Symbols, Table]]) -> npt.NDArray[np.uint32]:
     return np.asarray(coder.get_compressed(), dtype=np.uint32)
 
 
+def estimated_bits(symbols: Symbols, table: Table) -> float:
+    """What the coder spends on ``symbols`` by the probabilities of ``table``."""
+    counts = np.bincount(table.to_indices(symbols.ravel()), minlength=table.frequencies().size)
+    return float((counts * (np.log2(TOTAL) - np.log2(table.frequencies()))).sum())
+
+
 def decode(words: npt.NDArray[np.uint32], parts: Sequence[tuple[int, Table]]) -> list[Symbols]:
     """Decode ``count`` symbols for each (count, table); the caller has bounded the counts.
 

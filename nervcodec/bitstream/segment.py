@@ -254,3 +254,41 @@ def _read_scales(reader: ByteReader, spec: TensorSpec, per_channel: bool) -> npt
     if scales.min() < MIN_SCALE_BITS or scales.max() > MAX_SCALE_BITS:
         raise BitstreamError(f"SEGM: a scale of {spec.name} is out of range")
     return scales
+
+
+@dataclass(frozen=True)
+class TensorBits:
+    """Where the bits of one tensor in a SEGM payload went.
+
+    Attributes:
+        side: its coding, zero point, scales and table.
+        symbols: by the probabilities that they are coded with, which is what the coder spends to
+            within a word for all tensors together.
+    """
+
+    spec: TensorSpec
+    side: int
+    symbols: float
+
+
+def tensor_bits(payload: bytes, header: StreamHeader, limits: Limits) -> list[TensorBits]:
+    """Each tensor's share of a SEGM payload; what is left is place, model, checksum and rounding.
+
+    Raises:
+        BitstreamError: as :func:`decode_segment` does.
+    """
+    tensors = decode_segment(payload, header, limits).tensors
+    reader = ByteReader(payload, "SEGM")
+    _read_head(reader, header)
+    reader.take(CRC_BYTES)
+    found = []
+    for tensor in tensors:
+        before = reader.remaining
+        part = _read_tensor_head(reader, tensor.spec)
+        side = 8 * (before - reader.remaining)
+        coded = tensor.symbols
+        if part.prediction == PREDICT_PREVIOUS:
+            coded = _changes(coded, tensor.zero)
+        spent = 0.0 if part.table is None else entropy.estimated_bits(coded, part.table)
+        found.append(TensorBits(tensor.spec, side, spent))
+    return found

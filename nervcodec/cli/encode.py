@@ -102,6 +102,12 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="How often OUT.checkpoint is written; 0 for never.",
 )
+@click.option(
+    "--preview",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keep a page there that shows a frame and the PSNR while the network is trained.",
+)
 @temp_option
 @output_options
 def encode_command(
@@ -137,6 +143,7 @@ def encode_command(
       hfsv encode in.mp4 out.hfsv --arch hnerv --epochs 300
       hfsv encode film.mp4 out.hfsv --keyint 10s --scene-cut
       hfsv encode in.mp4 out.hfsv --resume
+      hfsv encode in.mp4 out.hfsv --preview look    # then open look/index.html
       ffmpeg -i in.mp4 -f yuv4mpegpipe - | hfsv encode - out.hfsv
       hfsv encode in.yuv out.hfsv --input-res 640x360 --input-rate 30
       hfsv encode frames/ out.hfsv --input-rate 24
@@ -210,6 +217,7 @@ def _config(raw: RawFormat | None, overwrite: bool, options: dict[str, Any]) -> 
         overwrite=overwrite,
         resume=options["resume"],
         checkpoint_seconds=options["checkpoint_seconds"],
+        preview=options["preview"],
     )
 
 

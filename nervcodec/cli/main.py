@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from nervcodec.cli.common import say
+from nervcodec.cli.compare import compare_command
 from nervcodec.cli.decode import decode_command
 from nervcodec.cli.encode import encode_command
 from nervcodec.cli.frame import frame_command
@@ -48,6 +49,7 @@ def cli(context: click.Context, config_path: Path | None, debug: bool) -> None:
       hfsv decode out.hfsv out.mp4
       hfsv info out.hfsv
       hfsv verify out.hfsv --source in.mp4
+      hfsv compare in.mp4 --hfsv out.hfsv -o report
 
     Every option can also be given as an environment variable: HFSV_ENCODE_PRESET=fast.
 
@@ -59,6 +61,7 @@ def cli(context: click.Context, config_path: Path | None, debug: bool) -> None:
         context.default_map = _read_config(config_path)
 
 
+cli.add_command(compare_command)
 cli.add_command(encode_command)
 cli.add_command(decode_command)
 cli.add_command(frame_command)

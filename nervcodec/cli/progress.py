@@ -14,6 +14,7 @@ import click
 from nervcodec.cli.common import clock, kilobytes, printable, say
 
 if TYPE_CHECKING:
+    from nervcodec.compare.config import CompareProgress
     from nervcodec.reports import EncodeProgress
 
 FIRST_INTERVAL = 2.0
@@ -82,6 +83,16 @@ class Progress:
                 emit("progress", progress=done / total, frame=done)
         else:
             self._line(f"frame {done}/{total}", force=False)
+
+    def comparing(self, event: CompareProgress) -> None:
+        """Callback of :func:`nervcodec.compare.comparison.compare`."""
+        if self._json:
+            if event.frame == 0 or self._due(JSON_INTERVAL):
+                done = event.step / event.steps
+                emit("progress", progress=done, description=event.description, frame=event.frame)
+            return
+        frame = f", frame {event.frame}/{event.frames}" if event.frame else ""
+        self._line(f"{event.step}/{event.steps}  {event.description}{frame}", force=False)
 
     def _due(self, interval: float) -> bool:
         now = time.monotonic()

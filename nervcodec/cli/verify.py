@@ -91,8 +91,8 @@ def verify_command(
     if report.psnr is not None:
         similarity = "undefined" if report.ms_ssim is None else f"{report.ms_ssim:.4f}"
         say(
-            f"PSNR {report.psnr:.2f} dB (lowest frame {report.lowest_psnr:.2f})  "
-            f"MS-SSIM {similarity}"
+            f"PSNR {report.psnr:.2f} dB (lowest frame {report.lowest_psnr:.2f}; "
+            f"Y'CbCr 6:1:1 {report.psnr_611:.2f})  MS-SSIM {similarity}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Rate-distortion points of x264 and x265; :mod:`nervcodec.metrics` measures the frames.
+"""Rate-distortion points of x264, x265 and SVT-AV1, which :mod:`.encoders` describes.
 
 The encoders run in memory with a preset and a CRF and nothing else changed: B-frames, look-ahead
 and psychovisual tuning as they come. The colour conversions are those of :mod:`nervcodec.video`.
@@ -7,6 +7,7 @@ and psychovisual tuning as they come. The colour conversions are those of :mod:`
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,37 +20,27 @@ from av.codec.context import CodecContext, Flags
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 from numpy.typing import NDArray
 
+from nervcodec.compare.encoders import PRESETS, Encoder, find_encoder
 from nervcodec.errors import UsageError
-from nervcodec.metrics import FrameStatistics
+from nervcodec.metrics import FrameStatistics, YcbcrStatistics
 from nervcodec.video.color import decide_color, frame_to_rgb, rgb_to_frame
 from nervcodec.video.errors_av import cause
 from nervcodec.video.info import UNSPECIFIED, ColorInfo
+from nervcodec.video.planes import coded_format, planes_of, rgb_to_planes
 
-PRESETS = (
-    "ultrafast",
-    "superfast",
-    "veryfast",
-    "faster",
-    "fast",
-    "medium",
-    "slow",
-    "slower",
-    "veryslow",
-    "placebo",
-)
-"""The presets of both encoders. Checked here because x264 prints about others on its own."""
+_FIRST_CRF = 30
+_HALVING = 6
+"""Steps of CRF that halve the bytes, more or less, in all encoders here."""
 
-MAX_CRF = 51.0
-"""Both encoders' largest CRF at 8 bits; the smallest is 0, lossless in x264."""
-
-_CRF_STEPS = 10
-"""Steps of the search to a CRF of 1: a tenth moves the size by about 1.3 %."""
+_GUESSES = 7
+"""Encodes of a search before it turns to bisection, which takes 9 more at most."""
 
 _CLOSE_ENOUGH = 1.005
-"""Ratio to the target at which the search ends: less than half a step of CRF."""
+"""Ratio to the target at which the search ends: less than half a tenth of CRF."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +49,9 @@ class AnchorPoint:
 
     ``bytes`` is the sum of the video packets alone (see :class:`EncodedStream`), ``psnr`` the
     mean over the frames of their RGB PSNR in dB, ``ms_ssim`` None where it was left out or is
-    not defined. The seconds are wall-clock and include the conversion from and to RGB: encoding
-    with all threads, decoding on one.
+    not defined. ``psnr_611`` is the PSNR of Y'CbCr weighted 6:1:1, of the planes that come out
+    of the decoder against those that the encoder was given. The seconds are wall-clock and
+    include the conversion from and to RGB: encoding with all threads, decoding on one.
     """
 
     codec: str
@@ -67,6 +59,7 @@ class AnchorPoint:
     crf: float
     bytes: int
     psnr: float
+    psnr_611: float
     ms_ssim: float | None
     encode_seconds: float
     decode_seconds: float
@@ -94,21 +87,6 @@ class EncodedStream:
         return sum(packet.size for packet in self.packets)
 
 
-@dataclass(frozen=True)
-class _Encoder:
-    decoder: str
-    min_side: int
-    options: dict[str, str]
-
-
-_ENCODERS = {
-    "libx264": _Encoder("h264", 1, {}),
-    # x265 4.2 writes past its look-ahead arrays on frames smaller than a coding tree unit, which
-    # may end the process; and it logs to stderr past FFmpeg's own log.
-    "libx265": _Encoder("hevc", 64, {"x265-params": "log-level=none"}),
-}
-
-
 def encode_anchor(
     frames: Iterable[NDArray[np.uint8]],
     codec: str,
@@ -119,13 +97,15 @@ def encode_anchor(
     color: ColorInfo | None = None,
     with_ms_ssim: bool = True,
 ) -> AnchorPoint:
-    """Encode, decode and measure ``frames`` with ``libx264`` or ``libx265``.
+    """Encode, decode and measure ``frames`` with ``libx264``, ``libx265`` or ``libsvtav1``.
 
     Args:
         frames: uint8 RGB (H, W, 3) each, or one array (T, H, W, 3). They are gone through twice;
             an iterator is therefore held in memory as a whole.
-        codec, preset, crf: a key of the encoder, one of :data:`PRESETS`, 0 to :data:`MAX_CRF`.
-        frame_rate: frames a second; at one CRF both encoders spend fewer bytes at higher rates.
+        codec: a key of :data:`.encoders.ENCODERS`.
+        preset: one of :data:`.encoders.PRESETS`.
+        crf: from 0 to the encoder's largest.
+        frame_rate: frames a second; at one CRF encoders spend fewer bytes at higher rates.
         color: matrix and range of the Y'CbCr in between; None for limited range with BT.709
             from 720 lines on, else BT.601.
         with_ms_ssim: False leaves MS-SSIM out, for speed.
@@ -152,29 +132,67 @@ def anchor_at_bytes(
 ) -> AnchorPoint:
     """The point of :func:`encode_anchor` whose bytes are nearest to ``target_bytes`` in ratio.
 
-    Bisects the CRF in tenths, at most 9 encodes, and measures the nearest of them alone. A size
+    Searches the CRF in tenths (SVT-AV1: in ones), with 3 to 5 encodes as a rule and 16 at most,
+    and measures the nearest of them alone. A size
     out of the codec's reach gives a point near CRF 0 or 51: compare ``bytes`` with the target.
 
     Raises UsageError as :func:`encode_anchor` does, and for a target below one byte.
     """
+    clip = _replayable(frames)
+    stream = stream_at_bytes(clip, codec, preset, target_bytes, frame_rate, color)
+    return _measure(stream, clip, with_ms_ssim)
+
+
+def stream_at_bytes(
+    frames: Iterable[NDArray[np.uint8]],
+    codec: str,
+    preset: str,
+    target_bytes: int,
+    frame_rate: Fraction | int,
+    color: ColorInfo | None = None,
+    tune: str | None = None,
+) -> EncodedStream:
+    """The encoding half of :func:`anchor_at_bytes`; ``frames`` are gone through several times."""
     if target_bytes < 1:
         raise UsageError(f"target of {target_bytes} bytes: at least 1 is needed")
-    clip = _replayable(frames)
-    low, high = 0, round(MAX_CRF * _CRF_STEPS)
+    steps = find_encoder(codec).crf_steps
+    low, high = 0, find_encoder(codec).max_crf * steps
+    sizes: dict[int, int] = {}
     nearest: EncodedStream | None = None
     while low <= high:
-        middle = (low + high) // 2
-        stream = encode_stream(clip, codec, preset, middle / _CRF_STEPS, frame_rate, color)
+        step = _likely_step(low, high, sizes, target_bytes, steps)
+        stream = encode_stream(frames, codec, preset, step / steps, frame_rate, color, tune)
+        sizes[step] = stream.size
         if nearest is None or _off(stream, target_bytes) < _off(nearest, target_bytes):
             nearest = stream
         if _off(stream, target_bytes) < _CLOSE_ENOUGH:
             break
         if stream.size > target_bytes:
-            low = middle + 1
+            low = step + 1
         else:
-            high = middle - 1
+            high = step - 1
     assert nearest is not None
-    return _measure(nearest, clip, with_ms_ssim)
+    return nearest
+
+
+def _likely_step(low: int, high: int, sizes: dict[int, int], target: int, steps: int) -> int:
+    """Where in ``low``..``high`` the target is likely, by the two known sizes that are nearest.
+
+    The logarithm of the size is nearly straight over the CRF. After some such guesses the middle
+    is taken, so that a curve that is not costs few encodes more than bisection.
+    """
+    if len(sizes) >= _GUESSES:
+        return (low + high) // 2
+    nearest = sorted(sizes, key=lambda step: abs(math.log(sizes[step] / target)))[:2]
+    if not nearest:
+        return min(_FIRST_CRF * steps, high)
+    halving: float = _HALVING * steps
+    if len(nearest) == 2:
+        doublings = math.log2(sizes[nearest[0]] / sizes[nearest[1]])
+        if doublings * (nearest[1] - nearest[0]) > 0:
+            halving = (nearest[1] - nearest[0]) / doublings
+    guess = nearest[0] + math.log2(sizes[nearest[0]] / target) * halving
+    return min(max(round(guess), low), high)
 
 
 def encode_stream(
@@ -184,18 +202,23 @@ def encode_stream(
     crf: float,
     frame_rate: Fraction | int,
     color: ColorInfo | None = None,
+    tune: str | None = None,
 ) -> EncodedStream:
-    """The encoding half of :func:`encode_anchor`, with its arguments and errors."""
-    _check_settings(codec, preset, crf, frame_rate)
+    """The encoding half of :func:`encode_anchor`, with its arguments and errors.
+
+    ``tune`` is one of :data:`.encoders.TUNES`, None for the encoder's own.
+    """
+    encoder = find_encoder(codec)
+    _check_settings(encoder, preset, crf, frame_rate)
     others = iter(frames)
     first = next(others, None)
     if first is None:
         raise UsageError("no frames to encode")
-    _check_first(first, codec)
+    _check_first(first, encoder)
     height, width = first.shape[:2]
     color = color or _default_color(height)
     try:
-        context = _open_encoder(width, height, codec, preset, crf, frame_rate, color)
+        context = _open_encoder(width, height, encoder, preset, crf, frame_rate, color, tune)
         packets, seconds = _encode_all(context, itertools.chain([first], others), color)
     except (FFmpegError, OverflowError) as exc:
         raise UsageError(f"{codec} cannot encode {width}x{height}: {cause(exc)}") from exc
@@ -203,9 +226,18 @@ def encode_stream(
     return EncodedStream(codec, preset, crf, color, tuple(packets), extradata, seconds)
 
 
-def decode_stream(stream: EncodedStream) -> Iterator[tuple[NDArray[np.uint8], float]]:
-    """Each frame of ``stream`` by index: uint8 RGB (H, W, 3), and the seconds that it took."""
-    decoder = CodecContext.create(_ENCODERS[stream.codec].decoder, "r")
+@dataclass(frozen=True)
+class DecodedFrame:
+    """``rgb`` (H, W, 3) uint8, the decoder's own ``picture``, and the seconds for both."""
+
+    rgb: NDArray[np.uint8]
+    picture: VideoFrame
+    seconds: float
+
+
+def decode_stream(stream: EncodedStream) -> Iterator[DecodedFrame]:
+    """Each frame of ``stream`` by index."""
+    decoder = CodecContext.create(find_encoder(stream.codec).decoder, "r")
     assert isinstance(decoder, VideoCodecContext)
     decoder.extradata = stream.extradata
     decoder.thread_count = 1  # more would go on working while the caller's clock stands still
@@ -215,7 +247,7 @@ def decode_stream(stream: EncodedStream) -> Iterator[tuple[NDArray[np.uint8], fl
         for picture in decoder.decode(packet):
             assert picture.pts == index, (picture.pts, index)
             rgb = frame_to_rgb(picture, stream.color)
-            yield rgb, time.perf_counter() - start
+            yield DecodedFrame(rgb, picture, time.perf_counter() - start)
             index += 1
             start = time.perf_counter()
 
@@ -224,16 +256,19 @@ def _measure(
     stream: EncodedStream, frames: Iterable[NDArray[np.uint8]], with_ms_ssim: bool
 ) -> AnchorPoint:
     statistics = FrameStatistics(with_ms_ssim=with_ms_ssim)
+    ycbcr = YcbcrStatistics()
     decode_seconds = 0.0
-    for reference, (decoded, seconds) in zip(frames, decode_stream(stream), strict=True):
-        statistics.add(reference, decoded)
-        decode_seconds += seconds
+    for reference, decoded in zip(frames, decode_stream(stream), strict=True):
+        statistics.add(reference, decoded.rgb)
+        ycbcr.add(rgb_to_planes(reference, stream.color), planes_of(decoded.picture))
+        decode_seconds += decoded.seconds
     return AnchorPoint(
         codec=stream.codec,
         preset=stream.preset,
         crf=stream.crf,
         bytes=stream.size,
         psnr=statistics.psnr,
+        psnr_611=ycbcr.psnr,
         ms_ssim=statistics.ms_ssim,
         encode_seconds=stream.seconds,
         decode_seconds=decode_seconds,
@@ -243,16 +278,17 @@ def _measure(
 def _open_encoder(
     width: int,
     height: int,
-    codec: str,
+    encoder: Encoder,
     preset: str,
     crf: float,
     frame_rate: Fraction | int,
     color: ColorInfo,
+    tune: str | None,
 ) -> VideoCodecContext:
-    context = CodecContext.create(codec, "w")
+    context = CodecContext.create(encoder.name, "w")
     assert isinstance(context, VideoCodecContext)
     context.width, context.height = width, height
-    context.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
+    context.pix_fmt = coded_format(width, height)
     context.framerate = Fraction(frame_rate)
     context.time_base = 1 / Fraction(frame_rate)
     context.color_primaries = color.primaries
@@ -263,7 +299,8 @@ def _open_encoder(
     # bytes at the same PSNR. AUTO is what the ffmpeg program does.
     context.thread_type = "AUTO"
     context.flags |= Flags.global_header
-    context.options = {"preset": preset, "crf": f"{crf:g}", **_ENCODERS[codec].options}
+    settings = {"preset": encoder.preset_value(preset), "crf": f"{crf:g}"}
+    context.options = {**settings, **encoder.options, **encoder.tuned(tune)}
     context.open()
     return context
 
@@ -289,24 +326,26 @@ def _encode_all(
     return packets, seconds + time.perf_counter() - start
 
 
-def _check_settings(codec: str, preset: str, crf: float, frame_rate: Fraction | int) -> None:
-    if codec not in _ENCODERS:
-        raise UsageError(f"unknown anchor codec {codec!r}: choose from {', '.join(_ENCODERS)}")
+def _check_settings(encoder: Encoder, preset: str, crf: float, frame_rate: Fraction | int) -> None:
     if preset not in PRESETS:
         raise UsageError(f"unknown preset {preset!r}: choose from {', '.join(PRESETS)}")
-    if not 0 <= crf <= MAX_CRF:
-        raise UsageError(f"CRF {crf} is not between 0 and {MAX_CRF:g}")
+    if not 0 <= crf <= encoder.max_crf:
+        raise UsageError(f"CRF {crf} is not between 0 and {encoder.max_crf}")
     if frame_rate <= 0:
         raise UsageError(f"frame rate {frame_rate} is not positive")
 
 
-def _check_first(frame: NDArray[np.uint8], codec: str) -> None:
+def _check_first(frame: NDArray[np.uint8], encoder: Encoder) -> None:
     if frame.ndim != 3 or frame.shape[2] != 3:
         raise UsageError(f"frames to encode must be uint8 (H, W, 3), not {frame.shape}")
     height, width = frame.shape[:2]
-    side = _ENCODERS[codec].min_side
+    side = encoder.min_side
     if min(width, height) < side:
-        raise UsageError(f"{codec} needs frames of at least {side}x{side}, not {width}x{height}")
+        raise UsageError(
+            f"{encoder.name} needs frames of at least {side}x{side}, not {width}x{height}"
+        )
+    if not encoder.odd_sizes and (width % 2 or height % 2):
+        raise UsageError(f"{encoder.name} needs even sides, not {width}x{height}")
 
 
 def _default_color(height: int) -> ColorInfo:

@@ -27,7 +27,7 @@ from nervcodec.models.blocks import channels_last
 from nervcodec.models.content_encoder import ContentEncoder
 from nervcodec.models.frame_decoder import FrameDecoder
 from nervcodec.models.positions import frame_times
-from nervcodec.samples import Frames, peak
+from nervcodec.samples import Frames, peak, sample_type
 from nervcodec.training.checkpoint import Floats, TrainerState
 from nervcodec.training.losses import SpectrumLoss
 from nervcodec.training.quantization import quantize
@@ -142,6 +142,7 @@ class Trainer:
         self._config = config
         self._device = device
         self._peak = float(peak(bit_depth))
+        self._sample_type = sample_type(bit_depth)
         # Torch computes little with uint16; the samples fit int16.
         samples = frames if bit_depth == 8 else frames.view(np.int16)
         self._frames = torch.from_numpy(samples).to(device)
@@ -251,6 +252,15 @@ class Trainer:
         if not self.finished:
             self._load_weights(self._averages)
         return self._result()
+
+    @torch.no_grad()
+    def render(self, number: int) -> Frames:
+        """A frame as the network makes it now, samples (H, W, 3)."""
+        indices = torch.tensor([number])
+        output = self._predict(self._sources(indices, self._targets(indices)), indices)[0]
+        samples = (output * self._peak).round_().clamp_(0, self._peak).permute(1, 2, 0)
+        frame: Frames = samples.cpu().numpy().astype(self._sample_type)
+        return frame
 
     def state(self) -> TrainerState:
         """A copy of everything that the rest of the training depends on."""
@@ -423,6 +433,13 @@ class Trainer:
             sources, bits = tuple(embeddings.values.values()), embeddings.bits
         return functional_call(self._decoder, weights.values, sources), weights.bits, bits
 
+    def _predict(self, sources: tuple[Tensor, ...], indices: Tensor) -> Tensor:
+        """Frames (B, 3, H, W) of the network as it stands, quantized if that has begun."""
+        if self._learned is None or self._step_number <= self._quantized_from:
+            prediction: Tensor = self._decoder(*sources)
+            return prediction
+        return self._quantized(self._learned, sources, indices)[0]
+
     @torch.no_grad()
     def _all_embeddings(self) -> list[Tensor]:
         if self._encoder is None:
@@ -439,10 +456,7 @@ class Trainer:
             target = self._targets(indices)
             sources.append(self._sources(indices, target))
             if self.finished:
-                if learned is None:
-                    prediction = self._decoder(*sources[-1])
-                else:
-                    prediction, _, _ = self._quantized(learned, sources[-1], indices)
+                prediction = self._predict(sources[-1], indices)
                 rounded = (prediction * self._peak).round_().div_(self._peak)
                 errors.append((rounded - target).square().mean(dim=(1, 2, 3)))
         tensors = {name: _array(p) for name, p in self._parameters.items()}
