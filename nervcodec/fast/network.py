@@ -1,0 +1,256 @@
+"""The decoder network on a CPU by the kernels of ``kernels.c``, one frame at a time.
+
+It gives what :class:`nervcodec.models.frame_decoder.FrameDecoder` gives in float32, but for
+rounding, in a fraction of the time; :func:`supported` says of which networks and where.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from ctypes import byref
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nervcodec.bitstream.syntax import ModelSpec
+from nervcodec.bitstream.tensors import BANDS
+from nervcodec.fast.convolution import Convolution, pointer_to
+from nervcodec.fast.library import ADD, GELU, PLAIN, SHUFFLE_GELU, MapStruct, level, load
+from nervcodec.models.blocks import Conv, Hfscm
+from nervcodec.models.frame_decoder import FrameDecoder
+
+PITCH = 16
+"""Rows of a map begin so many values apart, or a multiple of it, as in kernels.c."""
+
+LEAST_WORK = 1 << 16
+"""Values of output below which threads cost more than they bring."""
+
+BANDS_A_THREAD = 4
+"""Threads take a quarter of their share at a time, so that one that is held up gets less."""
+
+
+def supported(spec: ModelSpec) -> bool:
+    """Whether the kernels are there and can evaluate a network: all but E-NeRV's, without norms."""
+    plain = not (spec.has_hfscm and spec.hfscm.norm)
+    return load() is not None and spec.transformer is None and plain
+
+
+class Map:
+    """A map of (channels, height, width) float32 values with padded rows."""
+
+    def __init__(self, channels: int, height: int, width: int) -> None:
+        pitch = -(-width // PITCH) * PITCH
+        self.channels, self.height, self.width = channels, height, width
+        self.padded = torch.empty(channels, height, pitch)
+        self.struct = MapStruct(pointer_to(self.padded), height, width)
+
+    @property
+    def values(self) -> Tensor:
+        """Without what lies beyond the width."""
+        return self.padded[:, :, : self.width]
+
+
+@cache
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """One for each process: threads do not survive a fork."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="hfsv")
+
+
+def _in_bands(work: Callable[[int, int], int], units: int, values: int) -> None:
+    """Do ``units`` of rows, of ``values`` in all, in as many threads as torch would use."""
+    threads = torch.get_num_threads()
+    if threads == 1 or values < LEAST_WORK or units < 2:
+        results = [work(0, units)]
+    else:
+        bands = min(units, threads * BANDS_A_THREAD)
+        bounds = [units * band // bands for band in range(bands + 1)]
+        results = list(_pool(threads, os.getpid()).map(work, bounds[:-1], bounds[1:]))
+    if any(results):
+        raise MemoryError
+
+
+class FastDecoder:
+    """Evaluates the network of a :class:`FrameDecoder`, whose weights it takes over.
+
+    Maps are allocated by :meth:`frame` and kept for the next frame until :meth:`release`.
+    """
+
+    def __init__(self, decoder: FrameDecoder) -> None:
+        assert supported(decoder.spec)
+        self._decoder = decoder
+        self._library, self._level = load(), level()
+        self._stages = [
+            (_prepared(stage.conv), stage.stride, None if stage.hfscm is None else _Block(stage.hfscm))
+            for stage in decoder.stages
+        ]
+        self._msfrp = _prepared(decoder.msfrp) if decoder.msfrp_stage is not None else None
+        self._head = _prepared(decoder.head)
+        self._free: dict[tuple[int, int, int], list[Map]] = {}
+
+    def release(self) -> None:
+        """Give the memory of the maps back."""
+        self._free.clear()
+
+    @torch.inference_mode()
+    def frame(self, source: Tensor) -> Tensor:
+        """What the network sees of one frame, (1, C, h, w), to RGB in 0..1, (1, 3, H, W).
+
+        The result is overwritten by the next call.
+        """
+        decoder = self._decoder
+        first = decoder.first_map(source)[0]
+        x = self._map(*first.shape)
+        x.values.copy_(first)
+        reused = None
+        for index, (conv, stride, block) in enumerate(self._stages):
+            x = self._upsampled(conv, x, stride)
+            if block is not None:
+                x = self._attended(block, x)
+            if index == decoder.msfrp_stage:
+                assert self._msfrp is not None
+                reused = self._convolved(self._msfrp, x)
+        logits = self._convolved(self._head, x)
+        self._give_back(x)
+        added = None
+        if reused is not None:
+            size = (logits.height, logits.width)
+            added = F.interpolate(
+                reused.values[None], size=size, mode="bilinear", align_corners=False
+            )[0]
+            self._give_back(reused)
+        if added is not None and not decoder.spec.msfrp_after:
+            logits.values.add_(added)
+        self._squash(logits)
+        self._give_back(logits)
+        rgb = logits.values[None, :, : decoder.height, : decoder.width]
+        if added is None or not decoder.spec.msfrp_after:
+            return rgb
+        return (rgb + added[None, :, : decoder.height, : decoder.width]).clamp(0, 1)
+
+    def _map(self, channels: int, height: int, width: int) -> Map:
+        kept = self._free.get((channels, height, width))
+        return kept.pop() if kept else Map(channels, height, width)
+
+    def _give_back(self, *maps: Map) -> None:
+        for each in maps:
+            self._free.setdefault((each.channels, each.height, each.width), []).append(each)
+
+    def _convolved(
+        self,
+        conv: Convolution,
+        x: Map,
+        epilogue: int = PLAIN,
+        extra: Map | None = None,
+    ) -> Map:
+        out = self._map(conv.outputs, x.height, x.width)
+        self._convolve(conv, x, out, epilogue, extra, 1)
+        return out
+
+    def _upsampled(self, conv: Convolution, x: Map, stride: int) -> Map:
+        """Convolution, PixelShuffle and GELU; ``x`` is not needed any more."""
+        out = self._map(conv.outputs // stride**2, x.height * stride, x.width * stride)
+        self._convolve(conv, x, out, SHUFFLE_GELU, None, stride)
+        self._give_back(x)
+        return out
+
+    def _convolve(
+        self, conv: Convolution, x: Map, out: Map, epilogue: int, extra: Map | None, stride: int
+    ) -> None:
+        other = None if extra is None else byref(extra.struct)
+        run, arguments = self._library.hfsv_convolve, (byref(conv.struct), byref(x.struct))
+
+        def work(first: int, last: int) -> int:
+            return int(
+                run(self._level, *arguments, byref(out.struct), epilogue, other, stride, first, last)
+            )
+
+        _in_bands(work, -(-x.height // conv.step), out.padded.numel())
+
+    def _attended(self, block: _Block, f1: Map) -> Map:
+        """HFSCM; ``f1`` is not needed any more."""
+        library, height = self._library, f1.height
+        f2 = self._map(f1.channels, height, f1.width)
+        self._rows(
+            library.hfsv_channel_attention,
+            (byref(f1.struct), byref(f2.struct), f1.channels, block.inner, *block.attention),
+            height,
+            f2,
+        )
+        reduced = self._convolved(block.reduce, f2)
+        features = self._map((BANDS + 1) * block.inner, height, f1.width)
+        self._rows(
+            library.hfsv_band_features,
+            (byref(reduced.struct), byref(features.struct), block.inner, block.phi),
+            -(-height // 2),
+            features,
+        )
+        logits = self._convolved(block.expand, features)
+        self._give_back(reduced, features)
+        self._rows(
+            library.hfsv_gate,
+            (
+                byref(f2.struct),
+                byref(logits.struct),
+                logits.channels,
+                byref(f2.struct),
+                f2.channels,
+                int(bool(block.extra)),
+            ),
+            height,
+            f2,
+        )
+        self._give_back(logits)
+        for number, conv in enumerate(block.extra):
+            last = number + 1 == len(block.extra)
+            before, f2 = f2, self._convolved(conv, f2, ADD if last else GELU, f1 if last else None)
+            self._give_back(before)
+        if not block.extra:
+            self._rows(
+                library.hfsv_add, (byref(f1.struct), byref(f2.struct), f2.channels), height, f2
+            )
+        self._give_back(f1)
+        return f2
+
+    def _squash(self, logits: Map) -> None:
+        self._rows(
+            self._library.hfsv_squash,
+            (byref(logits.struct), logits.channels),
+            logits.height,
+            logits,
+        )
+
+    def _rows(
+        self, kernel: Callable[..., int], arguments: tuple[object, ...], units: int, out: Map
+    ) -> None:
+        _in_bands(
+            lambda first, last: kernel(self._level, *arguments, first, last),
+            units,
+            out.padded.numel(),
+        )
+
+
+class _Block:
+    """HFSCM's weights as the kernels want them."""
+
+    def __init__(self, hfscm: Hfscm) -> None:
+        self.inner = hfscm.channel_reduce.out_channels
+        self.reduce = _prepared(hfscm.spatial_reduce)
+        self.expand = _prepared(hfscm.spatial_expand)
+        self.extra = [_prepared(conv) for conv in hfscm.extra]
+        self._kept = [
+            value.detach().contiguous()
+            for conv in (hfscm.channel_reduce, hfscm.channel_expand)
+            for value in (conv.weight, conv.bias)
+        ]
+        self._phi = hfscm.phi.detach().contiguous()
+        self.attention = tuple(map(pointer_to, self._kept))
+        self.phi = pointer_to(self._phi)
+
+
+def _prepared(conv: Conv) -> Convolution:
+    assert conv.bias is not None
+    return Convolution(conv.weight, conv.bias, conv.groups)
