@@ -18,6 +18,7 @@ from nervcodec.bitstream.stream import HASH_BYTES
 from nervcodec.bitstream.syntax import ModelSpec
 from nervcodec.bitstream.tensors import EMBEDDING, activation_bytes, parameter_count
 from nervcodec.errors import BitstreamError, UsageError
+from nervcodec.fast.network import FastDecoder, supported
 from nervcodec.models.blocks import channels_last
 from nervcodec.models.frame_decoder import FrameDecoder
 from nervcodec.models.positions import frame_times
@@ -56,6 +57,7 @@ class SegmentRenderer:
         bit_depth: of the frames' samples.
         reference: evaluate in float64 on the CPU, as the spec's conformance section defines it.
         device: where the fast path runs.
+        kernels: use those of :mod:`nervcodec.fast` where they can be; else torch alone.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class SegmentRenderer:
         bit_depth: int = 8,
         reference: bool = False,
         device: torch.device | None = None,
+        kernels: bool = True,
     ) -> None:
         dtype = torch.float64 if reference else torch.float32
         self._peak = peak(bit_depth)
@@ -82,13 +85,17 @@ class SegmentRenderer:
         with torch.device("meta"):
             network = FrameDecoder(segment.model, width, height)
         network.load_state_dict(tensors, assign=True)
-        if not reference:
+        on_cpu = self._device.type == "cpu"
+        self._kernels = None
+        if on_cpu and not reference and kernels and supported(segment.model):
+            self._kernels = FastDecoder(network.eval())
+        elif not reference:
             channels_last(network)
         self._network = network.eval()
         per_frame = activation_bytes(segment.model, width, height)
         fitting = max(1, min(MAX_BATCH, BATCH_BYTES // per_frame))
         # On a CPU batches gain nothing, and one by one a frame is the same however it is asked for.
-        self._batch = 1 if self._device.type == "cpu" else fitting
+        self._batch = 1 if on_cpu else fitting
 
     def __len__(self) -> int:
         return self._frames
@@ -104,8 +111,12 @@ class SegmentRenderer:
 
         Samples are uint8 at 8 bits, else int16, which holds them too.
         """
-        for start in range(0, len(indices), self._batch):
-            yield self._evaluate(indices[start : start + self._batch])
+        try:
+            for start in range(0, len(indices), self._batch):
+                yield self._evaluate(indices[start : start + self._batch])
+        finally:
+            if self._kernels is not None:
+                self._kernels.release()
 
     def _source(self, indices: Sequence[int]) -> Tensor:
         """What the network makes frames of: their embeddings, or their times."""
@@ -116,7 +127,8 @@ class SegmentRenderer:
 
     @torch.inference_mode()
     def _evaluate(self, indices: Sequence[int]) -> Tensor:
-        rgb = self._network(self._source(indices))
+        evaluate = self._network if self._kernels is None else self._kernels.frame
+        rgb = evaluate(self._source(indices))
         if rgb.isnan().any():
             raise BitstreamError("the network does not give numbers: its weights overflow")
         return torch.floor(rgb * self._peak + 0.5).to(self._sample_type)

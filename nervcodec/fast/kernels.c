@@ -4,8 +4,9 @@
  * among them when it is called. Python reaches it through ctypes (library.py), which lets go of
  * the interpreter's lock, so that threads work on bands of rows side by side.
  *
- * A map is (channels, height, pitch): pitch is the width rounded up to PITCH values, and what
- * lies beyond the width is not defined. Functions work on the rows that they are told.
+ * A map is channels of height rows of pitch values: pitch is the width rounded up to PITCH, and
+ * what lies beyond the width, or between two channels, is not defined. Functions work on the
+ * rows that they are told.
  */
 
 #include <math.h>
@@ -14,7 +15,10 @@
 #include <string.h>
 
 #define PITCH 16 /* values; the widest vector has so many */
+#define PLANE_UNIT 1024
+#define PLANE_SHIFT 144
 #define TILE 128 /* columns of a tile of a convolution, so that a tile stays in the caches */
+#define SPAN 64   /* places that are treated together where each stands alone */
 #define MAX_ROWS 16
 #define MAX_OUTPUTS 6 /* computed together: with 4 vectors of columns they fill 32 registers */
 
@@ -42,9 +46,16 @@ static long round_up(long value, long unit) { return (value + unit - 1) / unit *
 
 static long pitch_of(const struct map *map) { return round_up(map->width, PITCH); }
 
+/* Values from one channel to the next. Planes of 640 x 1280 values, one behind the other, would
+ * all begin in the same set of a cache; so each is shifted by a few lines against the last. */
+static long plane_of(const struct map *map)
+{
+    return round_up(map->height * pitch_of(map), PLANE_UNIT) + PLANE_SHIFT;
+}
+
 static float *row_of(const struct map *map, long channel, long row)
 {
-    return map->values + (channel * map->height + row) * pitch_of(map);
+    return map->values + channel * plane_of(map) + row * pitch_of(map);
 }
 
 /* Outputs of the block that begins at `first`: as many as fit, in blocks as equal as can be. */
@@ -123,14 +134,13 @@ int32_t hfsv_convolve(int32_t level, const struct convolution *conv, const struc
     return DISPATCH(level, convolve, conv, in, out, epilogue, extra, stride, first, last);
 }
 
-/* Channel attention of rows `first` to `last`: out = in * sigmoid(W2 gelu(W1 in)) + in. */
-int32_t hfsv_channel_attention(int32_t level, const struct map *in, const struct map *out,
-                               int32_t channels, int32_t inner, const float *reduce,
-                               const float *reduce_bias, const float *expand,
-                               const float *expand_bias, int32_t first, int32_t last)
+/* Channel attention of rows `first` to `last`: out = in * sigmoid(W2 gelu(W1 in)) + in. The two
+ * convolutions have a kernel of 1 and a step of 1. */
+int32_t hfsv_channel_attention(int32_t level, const struct convolution *reduce,
+                               const struct convolution *expand, const struct map *in,
+                               const struct map *out, int32_t first, int32_t last)
 {
-    return DISPATCH(level, channel_attention, in, out, channels, inner, reduce, reduce_bias,
-                    expand, expand_bias, first, last);
+    return DISPATCH(level, channel_attention, reduce, expand, in, out, first, last);
 }
 
 /* gelu([X, B_LL, B_HL, B_LH, B_HH]) of `channels` maps X, row pairs `first` to `last`. */

@@ -299,51 +299,56 @@ static int32_t NAME(convolve)(const struct convolution *conv, const struct map *
     return 0;
 }
 
-static int32_t NAME(channel_attention)(const struct map *in, const struct map *out, int channels,
-                                       int inner, const float *reduce, const float *reduce_bias,
-                                       const float *expand, const float *expand_bias, int first,
-                                       int last)
+/* All outputs of a convolution of kernel 1 at SPAN places that lie one behind the other. */
+static void NAME(mix_channels)(const struct convolution *conv, const float *values, long step,
+                               float *out)
 {
-    enum { SPAN = 4 * PITCH };
-    long pitch = pitch_of(in), plane = in->height * pitch;
-    float *hidden = aligned_alloc(64, inner * SPAN * sizeof(float));
+    const float *weights = conv->weights;
+    for (int begin = 0; begin < conv->outputs;) {
+        int count = block_size(conv->outputs, begin);
+        for (long x = 0; x < SPAN; x += VECTORS * LANES)
+            NAME(block)(count, VECTORS, values + x, 0, step, 1, conv->inputs, 1, weights,
+                        out + begin * SPAN + x, SPAN);
+        weights += (long)count * conv->inputs;
+        begin += count;
+    }
+}
+
+static int32_t NAME(channel_attention)(const struct convolution *reduce,
+                                       const struct convolution *expand, const struct map *in,
+                                       const struct map *out, int first, int last)
+{
+    long pitch = pitch_of(in), plane = plane_of(in), channels = reduce->inputs;
+    long inner = reduce->outputs;
+    float *hidden = aligned_alloc(64, (inner + 2 * channels) * SPAN * sizeof(float));
     if (hidden == NULL)
         return -1;
+    float *gates = hidden + inner * SPAN, *copy = gates + channels * SPAN;
     /* Rows lie one behind the other, so that they are one run of values. */
     for (long start = first * pitch; start < last * pitch; start += SPAN) {
         long count = last * pitch - start < SPAN ? last * pitch - start : SPAN;
         const float *source = in->values + start;
-        float *target = out->values + start;
-        for (int i = 0; i < inner; i++) {
-            float sum[SPAN];
-            for (int x = 0; x < SPAN; x++)
-                sum[x] = reduce_bias[i];
-            for (int c = 0; c < channels; c++) {
-                float weight = reduce[i * channels + c];
-                const float *restrict values = source + c * plane;
-                if (count == SPAN)
-                    for (int x = 0; x < SPAN; x++)
-                        sum[x] += weight * values[x];
-                else
-                    for (int x = 0; x < count; x++)
-                        sum[x] += weight * values[x];
-            }
-            for (int x = 0; x < SPAN; x++)
-                hidden[i * SPAN + x] = NAME(gelu)(sum[x]);
+        long step = plane;
+        if (count < SPAN) {
+            memset(copy, 0, channels * SPAN * sizeof(float));
+            for (long c = 0; c < channels; c++)
+                memcpy(copy + c * SPAN, source + c * plane, count * sizeof(float));
+            source = copy;
+            step = SPAN;
         }
-        for (int c = 0; c < channels; c++) {
-            float sum[SPAN];
+        NAME(mix_channels)(reduce, source, step, hidden);
+        for (long i = 0; i < inner; i++) {
+            float *restrict values = hidden + i * SPAN;
             for (int x = 0; x < SPAN; x++)
-                sum[x] = expand_bias[c];
-            for (int i = 0; i < inner; i++) {
-                float weight = expand[c * inner + i];
-                for (int x = 0; x < SPAN; x++)
-                    sum[x] += weight * hidden[i * SPAN + x];
-            }
-            const float *restrict values = source + c * plane;
-            float *restrict result = target + c * plane;
+                values[x] = NAME(gelu)(values[x] + reduce->bias[i]);
+        }
+        NAME(mix_channels)(expand, hidden, SPAN, gates);
+        for (long c = 0; c < channels; c++) {
+            const float *restrict values = source + c * step, *restrict gate = gates + c * SPAN;
+            float *restrict result = out->values + start + c * plane;
+            float bias = expand->bias[c];
             for (int x = 0; x < count; x++)
-                result[x] = values[x] * NAME(sigmoid)(sum[x]) + values[x];
+                result[x] = values[x] * NAME(sigmoid)(gate[x] + bias) + values[x];
         }
     }
     free(hidden);

@@ -35,12 +35,12 @@ class MapStruct(Structure):
     _fields_ = (("values", FLOATS), ("height", c_int32), ("width", c_int32))
 
 
-_MAP = POINTER(MapStruct)
+_MAP, _CONVOLUTION = POINTER(MapStruct), POINTER(ConvolutionStruct)
 _ROWS = (c_int32, c_int32)
 _SIGNATURES = {
     "hfsv_level": (),
-    "hfsv_convolve": (POINTER(ConvolutionStruct), _MAP, _MAP, c_int32, _MAP, c_int32, *_ROWS),
-    "hfsv_channel_attention": (_MAP, _MAP, c_int32, c_int32, *[FLOATS] * 4, *_ROWS),
+    "hfsv_convolve": (_CONVOLUTION, _MAP, _MAP, c_int32, _MAP, c_int32, *_ROWS),
+    "hfsv_channel_attention": (_CONVOLUTION, _CONVOLUTION, _MAP, _MAP, *_ROWS),
     "hfsv_band_features": (_MAP, _MAP, c_int32, FLOATS, *_ROWS),
     "hfsv_gate": (_MAP, _MAP, c_int32, _MAP, c_int32, c_int32, *_ROWS),
     "hfsv_add": (_MAP, _MAP, c_int32, *_ROWS),

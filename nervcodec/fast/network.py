@@ -23,8 +23,8 @@ from nervcodec.fast.library import ADD, GELU, PLAIN, SHUFFLE_GELU, MapStruct, le
 from nervcodec.models.blocks import Conv, Hfscm
 from nervcodec.models.frame_decoder import FrameDecoder
 
-PITCH = 16
-"""Rows of a map begin so many values apart, or a multiple of it, as in kernels.c."""
+PITCH, PLANE_UNIT, PLANE_SHIFT = 16, 1024, 144
+"""Rows and channels of a map lie as kernels.c has them."""
 
 LEAST_WORK = 1 << 16
 """Values of output below which threads cost more than they bring."""
@@ -39,19 +39,20 @@ def supported(spec: ModelSpec) -> bool:
     return load() is not None and spec.transformer is None and plain
 
 
+def _rounded_up(value: int, unit: int) -> int:
+    return -(-value // unit) * unit
+
+
 class Map:
     """A map of (channels, height, width) float32 values with padded rows."""
 
     def __init__(self, channels: int, height: int, width: int) -> None:
-        pitch = -(-width // PITCH) * PITCH
         self.channels, self.height, self.width = channels, height, width
-        self.padded = torch.empty(channels, height, pitch)
-        self.struct = MapStruct(pointer_to(self.padded), height, width)
-
-    @property
-    def values(self) -> Tensor:
-        """Without what lies beyond the width."""
-        return self.padded[:, :, : self.width]
+        pitch = _rounded_up(width, PITCH)
+        plane = _rounded_up(height * pitch, PLANE_UNIT) + PLANE_SHIFT
+        memory = torch.empty(channels * plane)
+        self.values = memory.as_strided((channels, height, width), (plane, pitch, 1))
+        self.struct = MapStruct(pointer_to(memory), height, width)
 
 
 @cache
@@ -168,7 +169,7 @@ class FastDecoder:
                 run(self._level, *arguments, byref(out.struct), epilogue, other, stride, first, last)
             )
 
-        _in_bands(work, -(-x.height // conv.step), out.padded.numel())
+        _in_bands(work, -(-x.height // conv.step), out.values.numel())
 
     def _attended(self, block: _Block, f1: Map) -> Map:
         """HFSCM; ``f1`` is not needed any more."""
@@ -176,15 +177,15 @@ class FastDecoder:
         f2 = self._map(f1.channels, height, f1.width)
         self._rows(
             library.hfsv_channel_attention,
-            (byref(f1.struct), byref(f2.struct), f1.channels, block.inner, *block.attention),
+            (*block.attention, byref(f1.struct), byref(f2.struct)),
             height,
             f2,
         )
         reduced = self._convolved(block.reduce, f2)
-        features = self._map((BANDS + 1) * block.inner, height, f1.width)
+        features = self._map((BANDS + 1) * block.reduce.outputs, height, f1.width)
         self._rows(
             library.hfsv_band_features,
-            (byref(reduced.struct), byref(features.struct), block.inner, block.phi),
+            (byref(reduced.struct), byref(features.struct), block.reduce.outputs, block.phi),
             -(-height // 2),
             features,
         )
@@ -229,7 +230,7 @@ class FastDecoder:
         _in_bands(
             lambda first, last: kernel(self._level, *arguments, first, last),
             units,
-            out.padded.numel(),
+            out.values.numel(),
         )
 
 
@@ -237,17 +238,12 @@ class _Block:
     """HFSCM's weights as the kernels want them."""
 
     def __init__(self, hfscm: Hfscm) -> None:
-        self.inner = hfscm.channel_reduce.out_channels
         self.reduce = _prepared(hfscm.spatial_reduce)
         self.expand = _prepared(hfscm.spatial_expand)
         self.extra = [_prepared(conv) for conv in hfscm.extra]
-        self._kept = [
-            value.detach().contiguous()
-            for conv in (hfscm.channel_reduce, hfscm.channel_expand)
-            for value in (conv.weight, conv.bias)
-        ]
+        self._attention = _prepared(hfscm.channel_reduce), _prepared(hfscm.channel_expand)
+        self.attention = tuple(byref(conv.struct) for conv in self._attention)
         self._phi = hfscm.phi.detach().contiguous()
-        self.attention = tuple(map(pointer_to, self._kept))
         self.phi = pointer_to(self._phi)
 
 
