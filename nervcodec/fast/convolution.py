@@ -22,7 +22,7 @@ MAX_OUTPUTS = 6
 MAX_ROWS = 16
 """Rows of input that a tile may take, as in kernels.c."""
 
-WINOGRAD_STEPS = {3: 4, 5: 4, 7: 2}
+WINOGRAD_STEPS = {3: 6, 5: 6, 7: 4}
 """Rows of output at once, by kernel. More would save more, and lose more digits."""
 
 DIRECT_STEP = 4

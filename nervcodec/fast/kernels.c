@@ -17,7 +17,7 @@
 #define PITCH 16 /* values; the widest vector has so many */
 #define PLANE_UNIT 1024
 #define PLANE_SHIFT 144
-#define TILE 128 /* columns of a tile of a convolution, so that a tile stays in the caches */
+#define TILE 192 /* columns of a tile of a convolution, so that a tile stays in the caches */
 #define SPAN 64   /* places that are treated together where each stands alone */
 #define MAX_ROWS 16
 #define MAX_OUTPUTS 6 /* computed together: with 4 vectors of columns they fill 32 registers */
@@ -31,8 +31,9 @@ struct convolution {
     int32_t step;     /* rows of output that it gives */
     int32_t products; /* sums that are taken of the transformed rows */
     int32_t terms;    /* rows that each of them spans */
-    const float *input_transform;  /* (rows, rows), or NULL for the rows themselves */
-    const float *output_transform; /* (step, products), or NULL for the sums themselves */
+    /* Winograd's for 6 rows of a kernel of 3 or 5 and 4 of one of 7, or NULL for none: */
+    const float *input_transform;  /* (rows, rows) */
+    const float *output_transform; /* (step, products) */
     const float *weights; /* by block of outputs: (products, terms, inputs, taps, block) */
     const float *bias;    /* (outputs) */
 };

@@ -86,6 +86,8 @@ NAME(sums)(const int nb, const int nv, const float *rows, long row_step, long ch
     case nb:                                                                                       \
         if (vectors == VECTORS)                                                                    \
             SUMS(nb, VECTORS);                                                                     \
+        else if (vectors == 2)                                                                     \
+            SUMS(nb, 2);                                                                           \
         else                                                                                       \
             SUMS(nb, 1);                                                                           \
         break;
@@ -133,6 +135,9 @@ static void NAME(gather)(const struct map *in, int channel, long top, int rows, 
     }
 }
 
+/* Transformed rows of one channel. Points lie at 0, at pairs p and -p, and at infinity; so the
+ * rows of the matrix for p and -p differ in the signs of every other factor, the first has factors
+ * at even places alone, and the last at odd ones. */
 static inline __attribute__((always_inline)) void
 NAME(transform_rows)(const int rows, const float **pointers, const float *matrix, long width,
                      float *out, long out_step)
@@ -141,11 +146,19 @@ NAME(transform_rows)(const int rows, const float **pointers, const float *matrix
         NAME(vector) values[MAX_ROWS];
         for (int row = 0; row < rows; row++)
             values[row] = *(const NAME(vector) *)(pointers[row] + x);
-        for (int k = 0; k < rows; k++) {
-            NAME(vector) sum = matrix[k * rows] * values[0];
-            for (int row = 1; row < rows; row++)
-                sum += matrix[k * rows + row] * values[row];
-            *(NAME(vector) *)(out + k * out_step + x) = sum;
+        for (int k = 0; k < rows; k += k ? 2 : 1) {
+            const float *factors = matrix + k * rows;
+            NAME(vector) even = factors[0] * values[0], odd = factors[1] * values[1];
+            for (int row = 2; row < rows; row += 2) {
+                even += factors[row] * values[row];
+                odd += factors[row + 1] * values[row + 1];
+            }
+            if (k == 0 || k == rows - 1) {
+                *(NAME(vector) *)(out + k * out_step + x) = k == 0 ? even : odd;
+            } else {
+                *(NAME(vector) *)(out + k * out_step + x) = even + odd;
+                *(NAME(vector) *)(out + (k + 1) * out_step + x) = even - odd;
+            }
         }
     }
 }
@@ -153,36 +166,56 @@ NAME(transform_rows)(const int rows, const float **pointers, const float *matrix
 static void NAME(transform)(const struct convolution *conv, const float **pointers, long width,
                             float *out, long out_step)
 {
-    int rows = conv->rows;
     if (conv->input_transform == NULL) {
-        for (int row = 0; row < rows; row++)
+        for (int row = 0; row < conv->rows; row++)
             memcpy(out + row * out_step, pointers[row], width * sizeof(float));
-    } else if (rows == 6) {
-        NAME(transform_rows)(6, pointers, conv->input_transform, width, out, out_step);
-    } else if (rows == 8) {
+    } else if (conv->rows == 8) {
         NAME(transform_rows)(8, pointers, conv->input_transform, width, out, out_step);
     } else {
-        NAME(transform_rows)(rows, pointers, conv->input_transform, width, out, out_step);
+        NAME(transform_rows)(10, pointers, conv->input_transform, width, out, out_step);
     }
 }
 
-/* Rows of output from the sums of the products. */
+/* Rows of output from the sums of the products, by the same symmetry. */
+static inline __attribute__((always_inline)) void
+NAME(combine_rows)(const int step, const int products, const float *matrix, const float *sums,
+                   long sums_step, long width, float *out)
+{
+    for (long x = 0; x < width; x += LANES) {
+        NAME(vector) values[MAX_ROWS];
+        for (int k = 0; k < products; k++)
+            values[k] = *(const NAME(vector) *)(sums + k * sums_step + x);
+        for (int k = 1; k < products - 1; k += 2) {
+            NAME(vector) sum = values[k] + values[k + 1];
+            values[k + 1] = values[k] - values[k + 1];
+            values[k] = sum;
+        }
+        for (int row = 0; row < step; row++) {
+            NAME(vector) sum = row == 0          ? values[0]
+                               : row == step - 1 ? values[products - 1]
+                                                 : (NAME(vector)){0};
+            for (int k = 1; k < products - 1; k += 2)
+                sum += matrix[row * products + k] * values[k + row % 2];
+            *(NAME(vector) *)(out + row * width + x) = sum;
+        }
+    }
+}
+
 static void NAME(combine)(const struct convolution *conv, int outputs, const float *sums,
                           long width, float *out)
 {
-    for (int output = 0; output < outputs; output++)
-        for (int row = 0; row < conv->step; row++) {
-            const float *factors = conv->output_transform + row * conv->products;
-            float *line = out + (output * conv->step + row) * width;
-            for (long x = 0; x < width; x += LANES) {
-                NAME(vector) sum = (NAME(vector)){0};
-                for (int k = 0; k < conv->products; k++)
-                    if (factors[k] != 0)
-                        sum += factors[k] *
-                               *(const NAME(vector) *)(sums + (k * outputs + output) * width + x);
-                *(NAME(vector) *)(line + x) = sum;
-            }
-        }
+    long step = outputs * width;
+    const float *matrix = conv->output_transform;
+    for (int output = 0; output < outputs; output++) {
+        const float *from = sums + output * width;
+        float *to = out + output * conv->step * width;
+        if (conv->products == 8)
+            NAME(combine_rows)(6, 8, matrix, from, step, width, to);
+        else if (conv->step == 6)
+            NAME(combine_rows)(6, 10, matrix, from, step, width, to);
+        else
+            NAME(combine_rows)(4, 10, matrix, from, step, width, to);
+    }
 }
 
 /* Bias and what follows, of a tile's rows, into the map. */
@@ -244,9 +277,8 @@ static int32_t NAME(convolve)(const struct convolution *conv, const struct map *
                               const struct map *out, int epilogue, const struct map *extra,
                               int stride, int first, int last)
 {
-    long width = round_up(in->width, LANES);
-    if (width > TILE)
-        width = TILE;
+    long tiles = (in->width + TILE - 1) / TILE;
+    long width = round_up((in->width + tiles - 1) / tiles, VECTORS * LANES);
     /* The last vector of columns reads as far beyond the tile as there are taps. */
     long row_width = round_up(width + conv->taps - 1, LANES);
     int direct = conv->output_transform == NULL;
@@ -267,6 +299,8 @@ static int32_t NAME(convolve)(const struct convolution *conv, const struct map *
     for (int number = first; number < last; number++)
         for (long left = 0; left < in->width; left += width) {
             long top = (long)number * conv->step;
+            long columns = round_up(in->width - left, LANES);
+            columns = columns < width ? columns : width;
             for (int channel = 0; channel < conv->inputs; channel++) {
                 NAME(gather)(in, channel, top - conv->taps / 2, conv->rows, left - conv->taps / 2,
                              row_width, lines, pointers);
@@ -278,8 +312,10 @@ static int32_t NAME(convolve)(const struct convolution *conv, const struct map *
                 for (int product = 0; product < conv->products; product++) {
                     float *target = direct ? tile + begin * width : sums + product * count * width;
                     const float *source = rows + product * row_step;
-                    for (long x = 0; x < width;) {
-                        int vectors = x + VECTORS * LANES <= width ? VECTORS : 1;
+                    for (long x = 0; x < columns;) {
+                        int vectors = x + VECTORS * LANES <= columns ? VECTORS
+                                      : x + 2 * LANES <= columns     ? 2
+                                                                     : 1;
                         NAME(block)(count, vectors, source + x, row_step, row_width, conv->terms,
                                     conv->inputs, conv->taps, weights, target + x, width);
                         x += vectors * LANES;
