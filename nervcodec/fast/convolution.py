@@ -23,12 +23,13 @@ MAX_ROWS = 16
 """Rows of input that a tile may take, as in kernels.c."""
 
 WINOGRAD_STEPS = {3: 6, 5: 6, 7: 4}
-"""Rows of output at once, by kernel. More would save more, and lose more digits."""
+"""Rows of output at once, by kernel, as kernels.c knows them.
+
+More would save more multiplications and lose more digits: docs/performance.md has the figures.
+"""
 
 DIRECT_STEP = 4
-FEW_OUTPUTS = 2
-"""So few are summed without transforms, which would cost more than they save."""
-
+"""Rows of output at once of other kernels, if MAX_ROWS allows it."""
 Floats = npt.NDArray[np.float32]
 
 
@@ -88,7 +89,7 @@ class Convolution:
         self.outputs, self.inputs, kernel, _ = dense.shape
         if kernel == 1:
             plan = _pointwise(dense)
-        elif kernel in WINOGRAD_STEPS and self.outputs > FEW_OUTPUTS:
+        elif kernel in WINOGRAD_STEPS:
             plan = _winograd(dense, WINOGRAD_STEPS[kernel])
         else:
             plan = _direct(dense)
@@ -128,7 +129,7 @@ def _ungrouped(weights: npt.NDArray[np.float64], groups: int) -> npt.NDArray[np.
     return dense
 
 
-def pointer_to(values: Floats | Tensor | None) -> "ctypes._Pointer[ctypes.c_float] | None":
+def pointer_to(values: Floats | Tensor | None) -> ctypes._Pointer[ctypes.c_float] | None:
     """Where an array begins, which must stay alive as long as the pointer is used."""
     if values is None:
         return None

@@ -78,12 +78,18 @@ class FastDecoder:
     """Evaluates the network of a :class:`FrameDecoder`, whose weights it takes over.
 
     Maps are allocated by :meth:`frame` and kept for the next frame until :meth:`release`.
+
+    Args:
+        instructions: the level of :func:`nervcodec.fast.library.level` to keep to; None for the
+            most that the CPU has.
     """
 
-    def __init__(self, decoder: FrameDecoder) -> None:
+    def __init__(self, decoder: FrameDecoder, instructions: int | None = None) -> None:
+        library = load()
+        assert library is not None
         assert supported(decoder.spec)
-        self._decoder = decoder
-        self._library, self._level = load(), level()
+        self._decoder, self._library = decoder, library
+        self._level = level() if instructions is None else instructions
         self._stages = [
             (_prepared(stage.conv), stage.stride, None if stage.hfscm is None else _Block(stage.hfscm))
             for stage in decoder.stages
