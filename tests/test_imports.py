@@ -20,9 +20,10 @@ LAYERS = (
     {"assembly"},
     {"scan", "reports", "clip", "targets"},
     {"rate_control", "training", "inference"},
+    {"fast"},
     {"models", "metrics", "segments", "video", "config", "files"},
     {"bitstream"},
-    {"errors", "version", "samples"},
+    {"errors", "version", "samples", "ahead"},
 )
 """Units of the package, from the top down; a unit imports itself and lower layers only."""
 

@@ -20,7 +20,7 @@ from nervcodec.bitstream.syntax import ModelSpec
 from nervcodec.bitstream.tensors import BANDS
 from nervcodec.fast.convolution import Convolution, pointer_to
 from nervcodec.fast.library import ADD, GELU, PLAIN, SHUFFLE_GELU, MapStruct, level, load
-from nervcodec.models.blocks import Conv, Hfscm
+from nervcodec.models.blocks import Conv, Hfscm, Stage
 from nervcodec.models.frame_decoder import FrameDecoder
 
 PITCH, PLANE_UNIT, PLANE_SHIFT = 16, 1024, 144
@@ -90,10 +90,7 @@ class FastDecoder:
         assert supported(decoder.spec)
         self._decoder, self._library = decoder, library
         self._level = level() if instructions is None else instructions
-        self._stages = [
-            (_prepared(stage.conv), stage.stride, None if stage.hfscm is None else _Block(stage.hfscm))
-            for stage in decoder.stages
-        ]
+        self._stages = [_prepared_stage(stage) for stage in decoder.stages]
         self._msfrp = _prepared(decoder.msfrp) if decoder.msfrp_stage is not None else None
         self._head = _prepared(decoder.head)
         self._free: dict[tuple[int, int, int], list[Map]] = {}
@@ -172,7 +169,9 @@ class FastDecoder:
 
         def work(first: int, last: int) -> int:
             return int(
-                run(self._level, *arguments, byref(out.struct), epilogue, other, stride, first, last)
+                run(
+                    self._level, *arguments, byref(out.struct), epilogue, other, stride, first, last
+                )
             )
 
         _in_bands(work, -(-x.height // conv.step), out.values.numel())
@@ -253,6 +252,12 @@ class _Block:
         self.phi = pointer_to(self._phi)
 
 
-def _prepared(conv: Conv) -> Convolution:
+def _prepared(conv: object) -> Convolution:
+    assert isinstance(conv, Conv)
     assert conv.bias is not None
     return Convolution(conv.weight, conv.bias, conv.groups)
+
+
+def _prepared_stage(stage: object) -> tuple[Convolution, int, _Block | None]:
+    assert isinstance(stage, Stage)
+    return _prepared(stage.conv), stage.stride, None if stage.hfscm is None else _Block(stage.hfscm)
