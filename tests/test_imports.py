@@ -162,10 +162,11 @@ def test_the_face_imports_no_library_by_itself() -> None:
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [
-        ("import nervcodec", ("torch", "av", "click", "constriction")),
+        ("import nervcodec", ("torch", "av", "click", "constriction", "numpy")),
         ("import nervcodec.info", ("torch", "av", "click")),
         ("from nervcodec import probe", ("torch", "av")),
-        ("import nervcodec.cli.main", ("torch", "av")),
+        ("import nervcodec.cli.main", ("torch", "av", "numpy", "rich")),
+        ("import nervcodec.cli.info", ("torch", "av", "rich")),
         ("import nervcodec.bitstream.stream", ("torch", "av")),
         ("import nervcodec.rate_control", ("torch", "av")),
         ("import nervcodec.decoder", ("nervcodec.training", "nervcodec.encoder", "click")),

@@ -18,13 +18,13 @@ from nervcodec.cli.common import (
     rate,
     raw_options,
     resolve_paths,
-    say,
 )
 from nervcodec.cli.network_options import model_config, network_options, train_config
 from nervcodec.cli.pipes import STDIO, check_json, input_file, output_file, temp_option
 from nervcodec.cli.position import position, seconds
 from nervcodec.cli.progress import Progress, emit
 from nervcodec.cli.signals import INTERRUPTED, StopRequest
+from nervcodec.cli.terminal import say
 from nervcodec.config import DEFAULT_PRESET, PRESETS, EncodeConfig, RawFormat, parse_size
 from nervcodec.errors import InterruptedEncode, UsageError
 from nervcodec.files import check_output

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from nervcodec.cli.common import IN_PATH, kilobytes, printable
+from nervcodec.cli.common import IN_PATH, kilobytes
+from nervcodec.cli.terminal import printable
 from nervcodec.info import FileInfo, probe, to_json
 
 
