@@ -35,6 +35,10 @@ HFS_HNERV = "hfs-hnerv"
 ARCHITECTURES = (HFS_HNERV, HNERV, E_NERV, NERV)
 """As users name them; HFS-HNeRV is HNeRV with HFSCM, MSFRP and the HFS loss."""
 
+PROCESSES, RAY = "processes", "ray"
+EXECUTORS = (PROCESSES, RAY)
+"""Where segments are trained side by side."""
+
 MAX_RATE = 1_000_000
 """Frames a second, and the denominator of their fraction."""
 
@@ -172,7 +176,13 @@ class EncodeConfig:
         audio, subtitles: pass the source's streams of these kinds through.
         allow_damaged: of a damaged source code the frames that decode.
         device: ``auto``, ``cpu`` or a torch device such as ``cuda:1``.
-        threads: CPU threads; None for all.
+        threads: CPU threads of each segment's training, on which the sums of floats depend and so
+            the file; None for all of this machine, divided among the workers.
+        workers: segments that are trained side by side; None for one, on a Ray cluster for as
+            many as it has room for.
+        executor: ``processes`` of this machine, ``ray`` or ``ray:ADDRESS``; None for processes
+            where there are several workers, else this process.
+        gpu_share: GPUs that a worker gets of a Ray cluster that has any.
         overwrite: replace an existing output.
         resume: go on from the checkpoint beside the output, if there is one.
         checkpoint_seconds: how often the checkpoint is written; 0 for never.
@@ -195,6 +205,9 @@ class EncodeConfig:
     allow_damaged: bool = False
     device: str = "auto"
     threads: int | None = None
+    workers: int | None = None
+    executor: str | None = None
+    gpu_share: float = 1.0
     overwrite: bool = False
     resume: bool = False
     checkpoint_seconds: float = 60.0
@@ -222,6 +235,14 @@ class EncodeConfig:
             self.scene_cut,
             "not in (0, 100]",
         )
+        executor = self.executor
+        _require(
+            executor in (None, *EXECUTORS) or executor.startswith(f"{RAY}:"),
+            "executor",
+            executor,
+            f"not one of {', '.join(EXECUTORS)} or {RAY}:ADDRESS",
+        )
+        _require(0 < self.gpu_share <= 64, "gpu-share", self.gpu_share, "not in (0, 64]")
         _require(
             self.bit_depth in (None, *BIT_DEPTHS),
             "bit-depth",
@@ -234,6 +255,7 @@ class EncodeConfig:
         for name, value in (
             ("frames", self.frames),
             ("threads", self.threads),
+            ("workers", self.workers),
         ):
             _require(value is None or value >= 1, name, value, "must be 1 or more")
 

@@ -8,27 +8,29 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from nervcodec.assembly import file_header, file_meta, passed_through
-from nervcodec.bitstream.segment import Segment, decode_segment, encode_segment
+from nervcodec.bitstream.segment import decode_segment
 from nervcodec.bitstream.stream import AudioData, StreamReader, write_stream
 from nervcodec.bitstream.syntax import FORMAT_MAJOR, FORMAT_MINOR, ModelSpec
-from nervcodec.bitstream.tensors import Limits, parameter_count, tensor_specs
+from nervcodec.bitstream.tensors import Limits, parameter_count
 from nervcodec.config import EncodeConfig
 from nervcodec.errors import (
     InputVideoError,
     InterruptedEncode,
 )
+from nervcodec.executors import Executor, choose_executor, threads_of
 from nervcodec.files import atomic_output, check_output, file_digest
 from nervcodec.inference import FramesDigest, SegmentRenderer, select_device
+from nervcodec.jobs import SegmentJob, SegmentResult, segment_payload
 from nervcodec.metrics import FrameStatistics, bits_per_pixel
 from nervcodec.rate_control import design_networks
-from nervcodec.reports import EncodeCallback, EncodeProgress, EncodeReport
+from nervcodec.reports import EncodeCallback, EncodeProgress, EncodeReport, Tally
 from nervcodec.samples import Frames
 from nervcodec.scan import ScannedClip, common_step, plan_clip, scan
 from nervcodec.segments import SegmentPlan
@@ -38,7 +40,6 @@ from nervcodec.training.checkpoint import (
     checkpoint_key,
     checkpoint_path,
 )
-from nervcodec.training.quantization import quantize
 from nervcodec.training.trainer import Trainer, TrainProgress
 from nervcodec.version import __version__
 from nervcodec.video.inputs import Source, find_source
@@ -86,8 +87,8 @@ def encode(
     output_path = Path(output)
     check_output(Path(source), output_path, config.overwrite or config.resume)
     device = select_device(config.device)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    if config.threads is not None or config.workers is not None:
+        torch.set_num_threads(threads_of(config))
     stop = stop or _never
     layout = None if config.raw is None else config.raw.layout
     found = find_source(source, raw=layout, rate=config.input_rate)
@@ -156,7 +157,11 @@ class _Encode:
         models = design_networks(config.model, plan, difficulties, *size)
         audio = passed_through(self._source, reader, config, clip)
         self._announce(models, plan, self._warnings(clip, audio))
-        coded = self._code_segments(models, plan, stop)
+        executor = choose_executor(config)
+        if executor is None:
+            coded = self._code_segments(models, plan, stop)
+        else:
+            coded = self._code_side_by_side(executor, models, plan, stop)
         cut = len(coded) < len(plan.lengths)
         interrupted = cut or any(part.digest is None for part in coded)
         if cut:
@@ -254,6 +259,52 @@ class _Encode:
         assert frames is not None
         return frames
 
+    def _code_side_by_side(
+        self, executor: Executor, models: list[ModelSpec], plan: SegmentPlan, stop: Stop
+    ) -> list[_Coded]:
+        """All segments, or of an encode that was asked to stop those before the first unfinished.
+
+        Raises:
+            InterruptedEncode: if the first one is not finished; the others are in the checkpoint.
+        """
+        tally = Tally(plan.lengths, self._progress)
+        results: dict[int, SegmentResult] = {}
+        for result in executor.run(self._jobs(models, plan), tally.training, stop):
+            if self._keeper.segment(result.index) is None:
+                self._keeper.add(result.trained, result.index)
+            results[result.index] = result
+            tally.finished(result.index)
+        coded: list[_Coded] = []
+        while (found := results.get(len(coded))) is not None:
+            self._statistics.extend(found.statistics)
+            model = models[len(coded)]
+            coded.append(_Coded(found.trained, model, found.symbols_crc, found.digest))
+        if not coded:
+            raise InterruptedEncode(
+                "interrupted before the first segment was finished; nothing was written"
+            )
+        return coded
+
+    def _jobs(self, models: list[ModelSpec], plan: SegmentPlan) -> Iterator[SegmentJob]:
+        """A job for each segment; those in the checkpoint are only measured again."""
+        source, header, state = iter(self._reader), file_header(self._reader, plan, 1), True
+        for index, (model, (first, count)) in enumerate(zip(models, plan.ranges(), strict=True)):
+            job = SegmentJob(
+                index,
+                first,
+                header,
+                self._read(source, count),
+                model,
+                self._config.train,
+                threads_of(self._config),
+                self._config.device,
+                trained=self._keeper.segment(index),
+            )
+            if job.trained is None and state:
+                job = replace(job, state=self._keeper.state, seconds=self._keeper.seconds)
+                state = False
+            yield job
+
     def _code_segment(
         self, frames: Frames, index: int, plan: SegmentPlan, model: ModelSpec, stop: Stop
     ) -> _Coded | None:
@@ -294,10 +345,8 @@ class _Encode:
             return not stopping
 
         network = trainer.train(report, proceed)
-        specs = tensor_specs(model, width, height, len(frames))
-        tensors = tuple(quantize(spec, network.tensors[spec.name]) for spec in specs)
-        segment = Segment(index, before, len(frames), model, tensors)
-        trained = TrainedSegment(encode_segment(segment)[0], network.psnr, seconds())
+        payload = segment_payload(network, index, before, len(frames), model, width, height)
+        trained = TrainedSegment(payload, network.psnr, seconds())
         if trainer.finished:
             self._keeper.add(trained)
         elif index > 0 and trainer.epochs_done == 0:

@@ -18,7 +18,8 @@ LAYERS = (
     {"verification"},
     {"encoder", "decoder", "info", "loader"},
     {"assembly"},
-    {"scan", "reports", "clip", "targets"},
+    {"executors"},
+    {"scan", "reports", "clip", "targets", "jobs"},
     {"rate_control", "training", "inference"},
     {"fast"},
     {"models", "metrics", "segments", "video", "config", "files"},
@@ -46,7 +47,7 @@ NEVER_IN = {
 FORBIDDEN = {
     (unit, target)
     for unit in ("decoder", "clip", "loader", "targets")
-    for target in ("training", "encoder", "rate_control")
+    for target in ("training", "encoder", "rate_control", "jobs", "executors")
 }
 """Pairs of units that stay apart though their layers would allow it."""
 

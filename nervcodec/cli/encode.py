@@ -93,6 +93,26 @@ if TYPE_CHECKING:
 )
 @network_options
 @click.option(
+    "-w",
+    "--workers",
+    type=click.IntRange(1, 4096),
+    metavar="N",
+    help="Train N segments side by side (--keyint makes them). Default: 1; with Ray all it has.",
+)
+@click.option(
+    "--executor",
+    metavar="NAME",
+    help="Where: processes of this machine, ray, or ray:ADDRESS of a cluster. Default: processes.",
+)
+@click.option(
+    "--gpu-share",
+    type=float,
+    default=1.0,
+    show_default=True,
+    metavar="GPUS",
+    help="GPUs for each worker on a Ray cluster that has any: 0.5 lets two share one.",
+)
+@click.option(
     "--resume",
     is_flag=True,
     help="Go on from OUT.checkpoint, if it is there; source and settings must be the same.",
@@ -138,6 +158,8 @@ def encode_command(
       hfsv encode film.mkv out.hfsv -ss 1:02.5 -t 10
       hfsv encode in.mp4 out.hfsv --arch hnerv --epochs 300
       hfsv encode film.mp4 out.hfsv --keyint 10s --scene-cut
+      hfsv encode film.mp4 out.hfsv --keyint 10s -w 8 --threads 1
+      hfsv encode film.mp4 out.hfsv --keyint 10s --executor ray:10.0.0.1:6379
       hfsv encode in.mp4 out.hfsv --resume
       ffmpeg -i in.mp4 -f yuv4mpegpipe - | hfsv encode - out.hfsv
       hfsv encode in.yuv out.hfsv --input-res 640x360 --input-rate 30
@@ -208,6 +230,9 @@ def _config(raw: RawFormat | None, overwrite: bool, options: dict[str, Any]) -> 
         allow_damaged=options["allow_damaged"],
         device=options["device"],
         threads=options["threads"],
+        workers=options["workers"],
+        executor=options["executor"],
+        gpu_share=options["gpu_share"],
         overwrite=overwrite,
         resume=options["resume"],
         checkpoint_seconds=options["checkpoint_seconds"],
