@@ -30,8 +30,6 @@ ATTEMPTS = 3
 POLL_SECONDS = 0.2
 """How often it is asked whether to stop."""
 
-JOIN_SECONDS = 10.0
-
 Tell = Callable[[int, TrainProgress], None]
 """Told the index of a segment and the state of its training, now and then."""
 
@@ -80,76 +78,92 @@ def _lost(job: SegmentJob) -> HfsvError:
 
 
 @dataclass
-class _Running:
-    job: SegmentJob
-    attempts: int
+class _Worker:
     process: BaseProcess
+    connection: Connection
+    job: SegmentJob | None = None
+    attempt: int = 0
+
+    def give(self, job: SegmentJob, attempt: int) -> None:
+        self.job, self.attempt = job, attempt
+        with suppress(OSError):  # of a process that has died already, which is heard next
+            self.connection.send(job)
+
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.join()
+        self.connection.close()
+
+
+def _started() -> _Worker:
+    # A fork would copy locks that torch's threads hold.
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs,), name="hfsv-worker", daemon=True)
+    process.start()
+    theirs.close()
+    return _Worker(process, ours)
 
 
 class Processes:
-    """Each job in a new process of this machine, ``workers`` of them at a time.
+    """Up to ``workers`` processes of this machine, each of which does one job after another.
 
     Programs that encode on import must guard that by ``if __name__ == "__main__"``, since new
     processes import the main module.
     """
 
     def __init__(self, workers: int) -> None:
-        self._workers = workers
+        self._count = workers
+        self._workers: list[_Worker] = []
 
     def run(
         self, jobs: Iterator[SegmentJob], tell: Tell, stop: Callable[[], bool]
     ) -> Iterator[SegmentResult]:
-        running: dict[Connection, _Running] = {}
         try:
             while not stop():
-                while len(running) < self._workers and (job := next(jobs, None)) is not None:
-                    self._start(running, job, 1)
+                while self._has_room() and (job := next(jobs, None)) is not None:
+                    self._idle().give(job, 1)
                     del job
-                if not running:
+                busy = {worker.connection: worker for worker in self._workers if worker.job}
+                if not busy:
                     return
-                for ready in wait(list(running), POLL_SECONDS):
+                for ready in wait(list(busy), POLL_SECONDS):
                     assert isinstance(ready, Connection)
-                    result = self._hear(running, ready, tell)
+                    result = self._heard(busy[ready], tell)
                     if result is not None:
                         yield result
         finally:
-            for connection, worker in running.items():
-                worker.process.terminate()
-                worker.process.join()
-                connection.close()
+            for worker in self._workers:
+                worker.end()
+            self._workers.clear()
 
-    def _start(self, running: dict[Connection, _Running], job: SegmentJob, attempt: int) -> None:
-        # A fork would copy locks that torch's threads hold.
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs,), name="hfsv-worker", daemon=True)
-        process.start()
-        theirs.close()
-        running[ours] = _Running(job, attempt, process)
-        with suppress(OSError):  # of a process that has died already, which is heard next
-            ours.send(job)
+    def _has_room(self) -> bool:
+        return sum(worker.job is not None for worker in self._workers) < self._count
 
-    def _hear(
-        self, running: dict[Connection, _Running], ready: Connection, tell: Tell
-    ) -> SegmentResult | None:
-        """One message of a worker, or its end."""
-        worker = running[ready]
+    def _idle(self) -> _Worker:
+        for worker in self._workers:
+            if worker.job is None:
+                return worker
+        self._workers.append(_started())
+        return self._workers[-1]
+
+    def _heard(self, worker: _Worker, tell: Tell) -> SegmentResult | None:
+        """What one message of a worker, or its end, brings."""
+        job = worker.job
+        assert job is not None
         try:
-            message = ready.recv()
+            message = worker.connection.recv()
         except (EOFError, OSError):
-            del running[ready]
-            ready.close()
-            worker.process.join()
-            if worker.attempts == ATTEMPTS:
-                raise _lost(worker.job) from None
-            self._start(running, worker.job, worker.attempts + 1)
+            self._workers.remove(worker)
+            worker.end()
+            if worker.attempt == ATTEMPTS:
+                raise _lost(job) from None
+            self._idle().give(job, worker.attempt + 1)
             return None
         if isinstance(message, TrainProgress):
-            tell(worker.job.index, message)
+            tell(job.index, message)
             return None
-        del running[ready]
-        ready.close()
-        worker.process.join(JOIN_SECONDS)
+        worker.job = None
         if isinstance(message, BaseException):
             raise message
         assert isinstance(message, SegmentResult)
@@ -157,19 +171,25 @@ class Processes:
 
 
 def _work(connection: Connection) -> None:
-    """What a worker does: one job."""
+    """What a worker does, until its parent closes the connection."""
     # Ctrl-C reaches all processes of a terminal; what it means is for the parent to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(EOFError, OSError):
+        while True:
+            connection.send(_outcome(connection.recv(), connection.send))
+
+
+def _outcome(
+    job: SegmentJob, progress: Callable[[TrainProgress], None]
+) -> SegmentResult | BaseException:
     try:
-        outcome: SegmentResult | BaseException = run_job(connection.recv(), connection.send)
-    except OSError:
-        return  # the parent is gone
+        return run_job(job, progress)
     except (HfsvError, MemoryError) as exc:
-        outcome = exc
+        return exc
+    except OSError:
+        raise  # the parent is gone
     except Exception as exc:
-        outcome = HfsvError(f"a worker failed: {exc!r}\n{traceback.format_exc()}")
-    with suppress(OSError):
-        connection.send(outcome)
+        return HfsvError(f"a worker failed: {exc!r}\n{traceback.format_exc()}")
 
 
 class Ray:

@@ -115,19 +115,18 @@ def test_a_killed_worker_costs_its_job_alone(
 def test_a_worker_that_is_lost_again_and_again_is_an_error(
     job: SegmentJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: list[Any] = []
-    start = Processes._start
+    given: list[int] = []
+    give = executors._Worker.give
 
-    def fatal(self: Processes, running: Any, job: SegmentJob, attempt: int) -> None:
-        start(self, running, job, attempt)
-        for worker in running.values():
-            worker.process.kill()
-            started.append(attempt)
+    def fatal(self: Any, job: SegmentJob, attempt: int) -> None:
+        give(self, job, attempt)
+        self.process.kill()
+        given.append(attempt)
 
-    monkeypatch.setattr(Processes, "_start", fatal)
+    monkeypatch.setattr(executors._Worker, "give", fatal)
     with pytest.raises(HfsvError, match="segment 1: its worker was lost 3 times"):
         list(Processes(1).run(iter([job]), ignore, never))
-    assert started == [1, 2, 3]
+    assert given == [1, 2, 3]
     assert not workers()
 
 

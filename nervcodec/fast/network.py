@@ -44,15 +44,41 @@ def _rounded_up(value: int, unit: int) -> int:
 
 
 class Map:
-    """A map of (channels, height, width) float32 values with padded rows."""
+    """A map of (channels, height, width) float32 values in some memory, with padded rows."""
 
-    def __init__(self, channels: int, height: int, width: int) -> None:
-        self.channels, self.height, self.width = channels, height, width
-        pitch = _rounded_up(width, PITCH)
-        plane = _rounded_up(height * pitch, PLANE_UNIT) + PLANE_SHIFT
-        memory = torch.empty(channels * plane)
+    def __init__(self, channels: int, height: int, width: int, memory: Tensor) -> None:
+        self.channels, self.height, self.width, self.memory = channels, height, width, memory
+        plane, pitch = _strides(height, width)
         self.values = memory.as_strided((channels, height, width), (plane, pitch, 1))
         self.struct = MapStruct(pointer_to(memory), height, width)
+
+
+def _strides(height: int, width: int) -> tuple[int, int]:
+    """Values from one channel and from one row to the next."""
+    pitch = _rounded_up(width, PITCH)
+    return _rounded_up(height * pitch, PLANE_UNIT) + PLANE_SHIFT, pitch
+
+
+class _Memory:
+    """What maps are made in; what one leaves, the next one takes that fits into it."""
+
+    def __init__(self) -> None:
+        self._free: list[Tensor] = []
+
+    def map(self, channels: int, height: int, width: int) -> Map:
+        size = channels * _strides(height, width)[0]
+        fitting = [memory for memory in self._free if memory.numel() >= size]
+        if not fitting:
+            return Map(channels, height, width, torch.empty(size))
+        chosen = min(fitting, key=torch.numel)
+        self._free = [memory for memory in self._free if memory is not chosen]
+        return Map(channels, height, width, chosen)
+
+    def give_back(self, *maps: Map) -> None:
+        self._free += [each.memory for each in maps]
+
+    def release(self) -> None:
+        self._free.clear()
 
 
 @cache
@@ -93,11 +119,11 @@ class FastDecoder:
         self._stages = [_prepared_stage(stage) for stage in decoder.stages]
         self._msfrp = _prepared(decoder.msfrp) if decoder.msfrp_stage is not None else None
         self._head = _prepared(decoder.head)
-        self._free: dict[tuple[int, int, int], list[Map]] = {}
+        self._memory = _Memory()
 
     def release(self) -> None:
         """Give the memory of the maps back."""
-        self._free.clear()
+        self._memory.release()
 
     @torch.inference_mode()
     def frame(self, source: Tensor) -> Tensor:
@@ -107,7 +133,7 @@ class FastDecoder:
         """
         decoder = self._decoder
         first = decoder.first_map(source)[0]
-        x = self._map(*first.shape)
+        x = self._memory.map(*first.shape)
         x.values.copy_(first)
         reused = None
         for index, (conv, stride, block) in enumerate(self._stages):
@@ -118,30 +144,22 @@ class FastDecoder:
                 assert self._msfrp is not None
                 reused = self._convolved(self._msfrp, x)
         logits = self._convolved(self._head, x)
-        self._give_back(x)
+        self._memory.give_back(x)
         added = None
         if reused is not None:
             size = (logits.height, logits.width)
             added = F.interpolate(
                 reused.values[None], size=size, mode="bilinear", align_corners=False
             )[0]
-            self._give_back(reused)
+            self._memory.give_back(reused)
         if added is not None and not decoder.spec.msfrp_after:
             logits.values.add_(added)
         self._squash(logits)
-        self._give_back(logits)
+        self._memory.give_back(logits)
         rgb = logits.values[None, :, : decoder.height, : decoder.width]
         if added is None or not decoder.spec.msfrp_after:
             return rgb
         return (rgb + added[None, :, : decoder.height, : decoder.width]).clamp(0, 1)
-
-    def _map(self, channels: int, height: int, width: int) -> Map:
-        kept = self._free.get((channels, height, width))
-        return kept.pop() if kept else Map(channels, height, width)
-
-    def _give_back(self, *maps: Map) -> None:
-        for each in maps:
-            self._free.setdefault((each.channels, each.height, each.width), []).append(each)
 
     def _convolved(
         self,
@@ -150,15 +168,15 @@ class FastDecoder:
         epilogue: int = PLAIN,
         extra: Map | None = None,
     ) -> Map:
-        out = self._map(conv.outputs, x.height, x.width)
+        out = self._memory.map(conv.outputs, x.height, x.width)
         self._convolve(conv, x, out, epilogue, extra, 1)
         return out
 
     def _upsampled(self, conv: Convolution, x: Map, stride: int) -> Map:
         """Convolution, PixelShuffle and GELU; ``x`` is not needed any more."""
-        out = self._map(conv.outputs // stride**2, x.height * stride, x.width * stride)
+        out = self._memory.map(conv.outputs // stride**2, x.height * stride, x.width * stride)
         self._convolve(conv, x, out, SHUFFLE_GELU, None, stride)
-        self._give_back(x)
+        self._memory.give_back(x)
         return out
 
     def _convolve(
@@ -179,7 +197,7 @@ class FastDecoder:
     def _attended(self, block: _Block, f1: Map) -> Map:
         """HFSCM; ``f1`` is not needed any more."""
         library, height = self._library, f1.height
-        f2 = self._map(f1.channels, height, f1.width)
+        f2 = self._memory.map(f1.channels, height, f1.width)
         self._rows(
             library.hfsv_channel_attention,
             (*block.attention, byref(f1.struct), byref(f2.struct)),
@@ -187,7 +205,7 @@ class FastDecoder:
             f2,
         )
         reduced = self._convolved(block.reduce, f2)
-        features = self._map((BANDS + 1) * block.reduce.outputs, height, f1.width)
+        features = self._memory.map((BANDS + 1) * block.reduce.outputs, height, f1.width)
         self._rows(
             library.hfsv_band_features,
             (byref(reduced.struct), byref(features.struct), block.reduce.outputs, block.phi),
@@ -195,7 +213,7 @@ class FastDecoder:
             features,
         )
         logits = self._convolved(block.expand, features)
-        self._give_back(reduced, features)
+        self._memory.give_back(reduced, features)
         self._rows(
             library.hfsv_gate,
             (
@@ -209,16 +227,16 @@ class FastDecoder:
             height,
             f2,
         )
-        self._give_back(logits)
+        self._memory.give_back(logits)
         for number, conv in enumerate(block.extra):
             last = number + 1 == len(block.extra)
             before, f2 = f2, self._convolved(conv, f2, ADD if last else GELU, f1 if last else None)
-            self._give_back(before)
+            self._memory.give_back(before)
         if not block.extra:
             self._rows(
                 library.hfsv_add, (byref(f1.struct), byref(f2.struct), f2.channels), height, f2
             )
-        self._give_back(f1)
+        self._memory.give_back(f1)
         return f2
 
     def _squash(self, logits: Map) -> None:
