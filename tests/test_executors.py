@@ -136,7 +136,7 @@ def test_an_error_of_a_job_is_raised_here(job: SegmentJob) -> None:
         list(Processes(1).run(iter([bad]), ignore, never))
 
 
-@pytest.mark.parametrize("resumed_by", [1, 2])
+@pytest.mark.parametrize("resumed_by", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_stopped_encode_keeps_finished_segments_and_goes_on(
     source: Path,
     alone: tuple[bytes, Any],
@@ -187,6 +187,7 @@ def read_segments(path: Path) -> tuple[Any, ...]:
     return found.segments
 
 
+@pytest.mark.slow
 def test_a_serial_checkpoint_is_gone_on_with_side_by_side(
     source: Path, alone: tuple[bytes, Any], tmp_path: Path
 ) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +60,9 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     import ray
     from ray.cluster_utils import Cluster
 
-    root = Path(__file__).parents[1]
-    monkeypatch.setenv("PYTHONPATH", str(root), prepend=os.pathsep)
+    # Workers must find the package, and this module.
+    for folder in Path(__file__).parents[:2]:
+        monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     memory = 80 << 20
     made = Cluster(
@@ -75,9 +75,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     made.shutdown()
 
 
-def watched(
-    folder: Path, job: SegmentJob, progress: Callable[..., None] | None = None
-) -> SegmentResult:
+def watched(folder: Path, job: SegmentJob) -> SegmentResult:
     """A job that tells where it runs, and never ends on a node that is to die."""
     import ray
 
@@ -95,7 +93,11 @@ def test_a_node_that_dies_costs_its_job_alone(
     folder.mkdir()
     _, doomed = cluster.nodes
     (folder / "doomed").write_text(doomed.node_id)
-    monkeypatch.setattr(executors, "run_job", partial(watched, folder))
+
+    def watched_here(job: SegmentJob) -> SegmentResult:
+        return watched(folder, job)
+
+    monkeypatch.setattr(executors, "run_job", watched_here)
 
     def kill() -> None:
         deadline = time.monotonic() + PATIENCE
