@@ -7,7 +7,7 @@ only make a round longer. With ``--threads 1`` the networks' times are of the th
 clock. docs/performance.md explains each figure.
 
 The machine's limit is the best rate, in multiplications a second, at which torch (oneDNN) does any
-of the network's convolutions, with the network's channels or such as fill vectors; a frame would
+of the network's three largest convolutions, with the network's channels or such as fill vectors; a frame would
 take the network's multiplications by that rate.
 """
 
@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -60,6 +60,9 @@ CLIP_FRAMES = 132
 
 FILE_FRAMES = 4
 VECTOR = 16
+LARGEST = 3
+"""Convolutions of each network, those with the most multiplications, that the limit is of."""
+
 ROUND_SECONDS = 0.2
 
 PEAK = """
@@ -216,7 +219,7 @@ def machine_rate(
     shapes: dict[str, ConvShape] = {}
     for model in models:
         convs = sorted(convolutions(model, width, height), key=lambda conv: conv.macs)
-        for conv in convs[-4:]:
+        for conv in convs[-LARGEST:]:
             full = replace(conv, inputs=_up(conv.inputs), outputs=_up(conv.outputs))
             shapes |= {_named(conv): conv, _named(full): full}
     ways: dict[str, Callable[[], object]] = {}
@@ -359,23 +362,30 @@ def _lines(result: dict[str, Any]) -> list[tuple[str, Any]]:
     ]
 
 
+def measure(folder: Path, only: str | None, rounds: int) -> Iterator[dict[str, Any]]:
+    """All figures, or those of one kind."""
+    for case in CASES:
+        if only in (None, "network"):
+            yield measure_network(*case, rounds)
+        if only in (None, "pipeline"):
+            yield measure_pipeline(folder, *case, rounds)
+    if only in (None, "memory"):
+        for size in MEMORY_SIZES:
+            yield measure_memory(folder, *size)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", choices=("network", "pipeline", "memory"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     results = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for case in CASES:
-            results.append(measure_network(*case, options.rounds))
-            print(json.dumps(results[-1]), flush=True)
-            results.append(measure_pipeline(folder, *case, options.rounds))
-            print(json.dumps(results[-1]), flush=True)
-        for size in MEMORY_SIZES:
-            results.append(measure_memory(folder, *size))
-            print(json.dumps(results[-1]), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for result in measure(Path(folder), options.only, options.rounds):
+            print(json.dumps(result), flush=True)
+            results.append(result)
     print_table(results)
 
 

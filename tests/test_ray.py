@@ -105,7 +105,7 @@ def test_a_node_that_dies_costs_its_job_alone(
             time.sleep(0.05)
         cluster.remove_node(doomed, allow_graceful=False)
 
-    killer = threading.Thread(target=kill)
+    killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     output = tmp_path / "out.hfsv"
     report = nervcodec.encode(source, output, settings(executor=f"ray:{cluster.address}"))
