@@ -7,8 +7,8 @@ only make a round longer. With ``--threads 1`` the networks' times are of the th
 clock. docs/performance.md explains each figure.
 
 The machine's limit is the best rate, in multiplications a second, at which torch (oneDNN) does any
-of the network's three largest convolutions, with the network's channels or such as fill vectors; a frame would
-take the network's multiplications by that rate.
+of the network's three largest convolutions, with the network's channels or such as fill vectors.
+The limit of a frame is the network's multiplications by that rate.
 """
 
 from __future__ import annotations
@@ -23,41 +23,30 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 import nervcodec
-from nervcodec.bitstream.segment import Segment
-from nervcodec.bitstream.stream import write_stream
-from nervcodec.bitstream.syntax import ModelSpec, StreamHeader
+from benchmarks.random_files import CLIP_FRAMES, random_segment, shape, write_file
+from nervcodec.bitstream.syntax import ModelSpec
 from nervcodec.bitstream.tensors import (
-    EMBEDDING,
     ConvShape,
     attention_width,
     convolutions,
     macs_per_frame,
     parameter_count,
-    tensor_specs,
 )
-from nervcodec.config import ModelConfig
 from nervcodec.fast import library
 from nervcodec.fast.convolution import WINOGRAD_STEPS
 from nervcodec.inference import SegmentRenderer
 from nervcodec.models.blocks import Conv, channels_last
 from nervcodec.models.frame_decoder import FrameDecoder
-from nervcodec.rate_control import design_model
-from nervcodec.training.quantization import quantize
 
 CASES = ((320, 160, 60_000), (1280, 640, 1_500_000))
 MEMORY_SIZES = ((1280, 640), (1920, 1080))
-CLIP_FRAMES = 132
-"""The length for which a network of so many parameters is shaped, as the paper's clip has it."""
-
 FILE_FRAMES = 4
 VECTOR = 16
 LARGEST = 3
@@ -75,46 +64,6 @@ else:
     import nervcodec.decoder
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
-
-
-def shape(arch: str, width: int, height: int, params: int) -> ModelSpec:
-    """The network that an encode of 132 frames would get."""
-    extended = arch == "hfs-hnerv"
-    config = ModelConfig(hfscm=extended, msfrp=extended)
-    return design_model(config, params, width, height, CLIP_FRAMES)
-
-
-def random_segment(model: ModelSpec, width: int, height: int, frames: int) -> Segment:
-    """A segment of untrained weights."""
-    torch.manual_seed(0)
-    decoder = FrameDecoder(model, width, height)
-    values = {name: p.detach().numpy() for name, p in decoder.named_parameters()}
-    specs = tensor_specs(model, width, height, frames)
-    rng = np.random.default_rng(0)
-    values[EMBEDDING] = rng.standard_normal(specs[0].shape).astype(np.float32)
-    return Segment(0, 0, frames, model, tuple(quantize(s, values[s.name]) for s in specs))
-
-
-def write_file(path: Path, model: ModelSpec, width: int, height: int, frames: int) -> None:
-    """A valid file of one such segment."""
-    header = StreamHeader(
-        width=width,
-        height=height,
-        frames=frames,
-        segments=1,
-        time_base=Fraction(1, 25),
-        start_pts=0,
-        frame_duration=1,
-        sample_aspect_ratio=Fraction(1),
-        primaries=1,
-        transfer=1,
-        matrix=1,
-        full_range=False,
-        rotation=0,
-    )
-    segment = random_segment(model, width, height, frames)
-    with path.open("wb") as stream:
-        write_stream(stream, header, range(frames), 1, [segment], [bytes(8)], {}, None)
 
 
 def best_times(

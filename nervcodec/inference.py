@@ -72,7 +72,7 @@ class SegmentRenderer:
         kernels: bool = True,
     ) -> None:
         dtype = torch.float64 if reference else torch.float32
-        self._peak = peak(bit_depth)
+        self._bit_depth, self._peak = bit_depth, peak(bit_depth)
         # Torch computes little with uint16, which numpy makes of these.
         self._sample_type = torch.uint8 if bit_depth == 8 else torch.int16
         self._device = torch.device("cpu") if reference or device is None else device
@@ -127,8 +127,9 @@ class SegmentRenderer:
 
     @torch.inference_mode()
     def _evaluate(self, indices: Sequence[int]) -> Tensor:
-        evaluate = self._network if self._kernels is None else self._kernels.frame
-        rgb = evaluate(self._source(indices))
+        if self._kernels is not None:
+            return self._kernels.frame(self._source(indices), self._bit_depth)
+        rgb = self._network(self._source(indices))
         if rgb.isnan().any():
             raise BitstreamError("the network does not give numbers: its weights overflow")
         return torch.floor(rgb * self._peak + 0.5).to(self._sample_type)

@@ -22,6 +22,8 @@
 #define MAX_ROWS 16
 #define MAX_OUTPUTS 6 /* computed together: with 4 vectors of columns they fill 32 registers */
 
+#define NOT_A_NUMBER 1
+
 enum epilogue { PLAIN, GELU, ADD, SHUFFLE_GELU };
 
 /* A convolution as network.py prepares it: products of transformed rows, combined to rows. */
@@ -167,9 +169,13 @@ int32_t hfsv_add(int32_t level, const struct map *in, const struct map *out, int
     return DISPATCH(level, add, in, out, channels, first, last);
 }
 
-/* (1 + tanh(y)) / 2 of all values, rows `first` to `last`, in place. */
-int32_t hfsv_squash(int32_t level, const struct map *map, int32_t channels, int32_t first,
-                    int32_t last)
+/* Samples 0..peak of rows `first` to `last` of a frame, (3, height, width), of 1 or 2 bytes:
+ * (1 + tanh(y)) / 2 of the logits y, to which `added`, unless it is NULL, is added at the frame's
+ * size, before the tanh or, where `after` is set, after it. NOT_A_NUMBER where a value is none. */
+int32_t hfsv_samples(int32_t level, const struct map *logits, const struct map *added,
+                     int32_t after, float peak, void *out, int32_t bytes, int32_t height,
+                     int32_t width, int32_t first, int32_t last)
 {
-    return DISPATCH(level, squash, map, channels, first, last);
+    return DISPATCH(level, samples, logits, added, after, peak, out, bytes, height, width, first,
+                    last);
 }

@@ -501,13 +501,69 @@ static int32_t NAME(add)(const struct map *in, const struct map *out, int channe
     return 0;
 }
 
-static int32_t NAME(squash)(const struct map *map, int channels, int first, int last)
+/* Rows of `added` between which row `y` of `height` lies, and the share of the second. */
+static float NAME(between)(long y, long height, long rows, long *first, long *second)
 {
-    for (int channel = 0; channel < channels; channel++)
+    float place = ((float)y + 0.5f) * ((float)rows / (float)height) - 0.5f;
+    place = place > 0 ? place : 0;
+    *first = (long)place;
+    *second = *first + 1 < rows ? *first + 1 : *first;
+    return place - (float)*first;
+}
+
+static int32_t NAME(samples)(const struct map *logits, const struct map *added, int after,
+                             float peak, void *out, int bytes, int height, int width, int first,
+                             int last)
+{
+    long pitch = pitch_of(logits), step = bytes * (long)width;
+    float *line = aligned_alloc(64, 2 * round_up(pitch * sizeof(float), 64));
+    if (line == NULL)
+        return -1;
+    float *reused = line + round_up(pitch, PITCH);
+    int32_t failed = 0;
+    for (int channel = 0; channel < 3; channel++)
         for (int row = first; row < last; row++) {
-            float *values = row_of(map, channel, row);
-            for (long x = 0; x < pitch_of(map); x++)
-                values[x] = NAME(sigmoid)(2.0f * values[x]);
+            const float *restrict from = row_of(logits, channel, row);
+            if (added != NULL) {
+                long above, below, left, right;
+                float share = NAME(between)(row, logits->height, added->height, &above, &below);
+                const float *top = row_of(added, channel, above);
+                const float *bottom = row_of(added, channel, below);
+                for (long x = 0; x < width; x++) {
+                    float part = NAME(between)(x, logits->width, added->width, &left, &right);
+                    float upper = top[left] + part * (top[right] - top[left]);
+                    float lower = bottom[left] + part * (bottom[right] - bottom[left]);
+                    reused[x] = upper + share * (lower - upper);
+                }
+            }
+            if (added == NULL) {
+                for (long x = 0; x < width; x++)
+                    line[x] = NAME(sigmoid)(2.0f * from[x]);
+            } else if (after) {
+                for (long x = 0; x < width; x++) {
+                    float value = NAME(sigmoid)(2.0f * from[x]) + reused[x];
+                    value = value > 1.0f ? 1.0f : value;
+                    line[x] = value < 0.0f ? 0.0f : value;
+                }
+            } else {
+                for (long x = 0; x < width; x++)
+                    line[x] = NAME(sigmoid)(2.0f * (from[x] + reused[x]));
+            }
+            char *to = (char *)out + (channel * (long)height + row) * step;
+            uint8_t *restrict narrow = (uint8_t *)to;
+            uint16_t *restrict wide = (uint16_t *)to;
+            int32_t numbers = 1;
+            for (long x = 0; x < width; x++)
+                numbers &= line[x] == line[x];
+            if (!numbers)
+                failed = NOT_A_NUMBER;
+            else if (bytes == 1)
+                for (long x = 0; x < width; x++)
+                    narrow[x] = (uint8_t)(int32_t)(line[x] * peak + 0.5f);
+            else
+                for (long x = 0; x < width; x++)
+                    wide[x] = (uint16_t)(int32_t)(line[x] * peak + 0.5f);
         }
-    return 0;
+    free(line);
+    return failed;
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.machinery
-from ctypes import POINTER, Structure, c_float, c_int32
+from ctypes import POINTER, Structure, c_float, c_int32, c_void_p
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +15,9 @@ FLOATS = POINTER(c_float)
 
 PLAIN, GELU, ADD, SHUFFLE_GELU = range(4)
 """What :c:func:`hfsv_convolve` does with its sums, beside adding the bias."""
+
+NOT_A_NUMBER = 1
+"""What :c:func:`hfsv_samples` returns of a frame that has a NaN."""
 
 NAME = "_kernels"
 
@@ -44,7 +47,7 @@ _SIGNATURES = {
     "hfsv_band_features": (_MAP, _MAP, c_int32, FLOATS, *_ROWS),
     "hfsv_gate": (_MAP, _MAP, c_int32, _MAP, c_int32, c_int32, *_ROWS),
     "hfsv_add": (_MAP, _MAP, c_int32, *_ROWS),
-    "hfsv_squash": (_MAP, c_int32, *_ROWS),
+    "hfsv_samples": (_MAP, _MAP, c_int32, c_float, c_void_p, c_int32, c_int32, c_int32, *_ROWS),
 }
 
 

@@ -1,7 +1,7 @@
 """The decoder network on a CPU by the kernels of ``kernels.c``, one frame at a time.
 
-It gives what :class:`nervcodec.models.frame_decoder.FrameDecoder` gives in float32, but for
-rounding, in a fraction of the time; :func:`supported` says of which networks and where.
+It gives the samples that :class:`nervcodec.models.frame_decoder.FrameDecoder` in float32 gives,
+but for rounding, in a fraction of the time; :func:`supported` says of which networks and where.
 """
 
 from __future__ import annotations
@@ -13,15 +13,25 @@ from ctypes import byref
 from functools import cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from nervcodec.bitstream.syntax import ModelSpec
 from nervcodec.bitstream.tensors import BANDS
+from nervcodec.errors import BitstreamError
 from nervcodec.fast.convolution import Convolution, pointer_to
-from nervcodec.fast.library import ADD, GELU, PLAIN, SHUFFLE_GELU, MapStruct, level, load
+from nervcodec.fast.library import (
+    ADD,
+    GELU,
+    NOT_A_NUMBER,
+    PLAIN,
+    SHUFFLE_GELU,
+    MapStruct,
+    level,
+    load,
+)
 from nervcodec.models.blocks import Conv, Hfscm, Stage
 from nervcodec.models.frame_decoder import FrameDecoder
+from nervcodec.samples import peak
 
 PITCH, PLANE_UNIT, PLANE_SHIFT = 16, 1024, 144
 """Rows and channels of a map lie as kernels.c has them."""
@@ -96,6 +106,8 @@ def _in_bands(work: Callable[[int, int], int], units: int, values: int) -> None:
         bands = min(units, threads * BANDS_A_THREAD)
         bounds = [units * band // bands for band in range(bands + 1)]
         results = list(_pool(threads, os.getpid()).map(work, bounds[:-1], bounds[1:]))
+    if NOT_A_NUMBER in results:
+        raise BitstreamError("the network does not give numbers: its weights overflow")
     if any(results):
         raise MemoryError
 
@@ -126,14 +138,17 @@ class FastDecoder:
         self._memory.release()
 
     @torch.inference_mode()
-    def frame(self, source: Tensor) -> Tensor:
-        """What the network sees of one frame, (1, C, h, w), to RGB in 0..1, (1, 3, H, W).
+    def frame(self, source: Tensor, bit_depth: int = 8) -> Tensor:
+        """What the network sees of one frame, (1, C, h, w), to its samples, (1, 3, H, W).
 
-        The result is overwritten by the next call.
+        They are uint8 at 8 bits, else int16.
+
+        Raises:
+            BitstreamError: if a value is not a number.
         """
-        decoder = self._decoder
+        decoder, maps = self._decoder, self._memory
         first = decoder.first_map(source)[0]
-        x = self._memory.map(*first.shape)
+        x = maps.map(*first.shape)
         x.values.copy_(first)
         reused = None
         for index, (conv, stride, block) in enumerate(self._stages):
@@ -144,22 +159,32 @@ class FastDecoder:
                 assert self._msfrp is not None
                 reused = self._convolved(self._msfrp, x)
         logits = self._convolved(self._head, x)
-        self._memory.give_back(x)
-        added = None
+        maps.give_back(x, logits)
+        samples = self._samples(logits, reused, bit_depth)
         if reused is not None:
-            size = (logits.height, logits.width)
-            added = F.interpolate(
-                reused.values[None], size=size, mode="bilinear", align_corners=False
-            )[0]
-            self._memory.give_back(reused)
-        if added is not None and not decoder.spec.msfrp_after:
-            logits.values.add_(added)
-        self._squash(logits)
-        self._memory.give_back(logits)
-        rgb = logits.values[None, :, : decoder.height, : decoder.width]
-        if added is None or not decoder.spec.msfrp_after:
-            return rgb
-        return (rgb + added[None, :, : decoder.height, : decoder.width]).clamp(0, 1)
+            maps.give_back(reused)
+        return samples
+
+    def _samples(self, logits: Map, reused: Map | None, bit_depth: int) -> Tensor:
+        height, width = self._decoder.height, self._decoder.width
+        kind = torch.uint8 if bit_depth == 8 else torch.int16
+        out = torch.empty((1, 3, height, width), dtype=kind)
+        self._rows(
+            self._library.hfsv_samples,
+            (
+                byref(logits.struct),
+                None if reused is None else byref(reused.struct),
+                int(self._decoder.spec.msfrp_after),
+                float(peak(bit_depth)),
+                out.data_ptr(),
+                out.element_size(),
+                height,
+                width,
+            ),
+            height,
+            logits,
+        )
+        return out
 
     def _convolved(
         self,
@@ -238,14 +263,6 @@ class FastDecoder:
             )
         self._memory.give_back(f1)
         return f2
-
-    def _squash(self, logits: Map) -> None:
-        self._rows(
-            self._library.hfsv_squash,
-            (byref(logits.struct), logits.channels),
-            logits.height,
-            logits,
-        )
 
     def _rows(
         self, kernel: Callable[..., int], arguments: tuple[object, ...], units: int, out: Map
