@@ -501,13 +501,14 @@ static int32_t NAME(add)(const struct map *in, const struct map *out, int channe
     return 0;
 }
 
-/* Rows of `added` between which row `y` of `height` lies, and the share of the second. */
-static float NAME(between)(long y, long height, long rows, long *first, long *second)
+/* Values between which value `number` of `count` lies if there were `of` values, and the share of
+ * the second: bilinear resizing between the centres of samples. */
+static float NAME(between)(long number, long count, long of, int32_t *first, int32_t *second)
 {
-    float place = ((float)y + 0.5f) * ((float)rows / (float)height) - 0.5f;
+    float place = ((float)number + 0.5f) * ((float)of / (float)count) - 0.5f;
     place = place > 0 ? place : 0;
-    *first = (long)place;
-    *second = *first + 1 < rows ? *first + 1 : *first;
+    *first = (int32_t)place;
+    *second = *first + 1 < of ? *first + 1 : *first;
     return place - (float)*first;
 }
 
@@ -516,25 +517,36 @@ static int32_t NAME(samples)(const struct map *logits, const struct map *added, 
                              int last)
 {
     long pitch = pitch_of(logits), step = bytes * (long)width;
-    float *line = aligned_alloc(64, 2 * round_up(pitch * sizeof(float), 64));
+    float *line = aligned_alloc(64, round_up(7 * pitch * sizeof(float), 64));
     if (line == NULL)
         return -1;
-    float *reused = line + round_up(pitch, PITCH);
+    float *reused = line + pitch, *shares = reused + pitch, *wide_rows = shares + pitch;
+    int32_t *left = (int32_t *)(wide_rows + 2 * pitch), *right = left + pitch;
+    if (added != NULL)
+        for (long x = 0; x < width; x++)
+            shares[x] = NAME(between)(x, logits->width, added->width, left + x, right + x);
     int32_t failed = 0;
-    for (int channel = 0; channel < 3; channel++)
+    for (int channel = 0; channel < 3; channel++) {
+        int32_t widened[2] = {-1, -1}; /* which rows wide_rows holds, even and odd ones apart */
         for (int row = first; row < last; row++) {
             const float *restrict from = row_of(logits, channel, row);
             if (added != NULL) {
-                long above, below, left, right;
-                float share = NAME(between)(row, logits->height, added->height, &above, &below);
-                const float *top = row_of(added, channel, above);
-                const float *bottom = row_of(added, channel, below);
-                for (long x = 0; x < width; x++) {
-                    float part = NAME(between)(x, logits->width, added->width, &left, &right);
-                    float upper = top[left] + part * (top[right] - top[left]);
-                    float lower = bottom[left] + part * (bottom[right] - bottom[left]);
-                    reused[x] = upper + share * (lower - upper);
+                int32_t rows[2];
+                float share = NAME(between)(row, logits->height, added->height, rows, rows + 1);
+                for (int i = 0; i < 2; i++) {
+                    int place = rows[i] % 2;
+                    if (widened[place] == rows[i])
+                        continue;
+                    const float *restrict narrow = row_of(added, channel, rows[i]);
+                    float *restrict wide = wide_rows + place * pitch;
+                    for (long x = 0; x < width; x++)
+                        wide[x] = narrow[left[x]] + shares[x] * (narrow[right[x]] - narrow[left[x]]);
+                    widened[place] = rows[i];
                 }
+                const float *restrict upper = wide_rows + rows[0] % 2 * pitch;
+                const float *restrict lower = wide_rows + rows[1] % 2 * pitch;
+                for (long x = 0; x < width; x++)
+                    reused[x] = upper[x] + share * (lower[x] - upper[x]);
             }
             if (added == NULL) {
                 for (long x = 0; x < width; x++)
@@ -564,6 +576,7 @@ static int32_t NAME(samples)(const struct map *logits, const struct map *added, 
                 for (long x = 0; x < width; x++)
                     wide[x] = (uint16_t)(int32_t)(line[x] * peak + 0.5f);
         }
+    }
     free(line);
     return failed;
 }

@@ -7,10 +7,12 @@ but for rounding, in a fraction of the time; :func:`supported` says of which net
 from __future__ import annotations
 
 import os
+from bisect import bisect_left, insort
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from ctypes import byref
 from functools import cache
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -58,9 +60,13 @@ class Map:
 
     def __init__(self, channels: int, height: int, width: int, memory: Tensor) -> None:
         self.channels, self.height, self.width, self.memory = channels, height, width, memory
-        plane, pitch = _strides(height, width)
-        self.values = memory.as_strided((channels, height, width), (plane, pitch, 1))
+        self.count = channels * height * width
         self.struct = MapStruct(pointer_to(memory), height, width)
+
+    def fill(self, values: Tensor) -> None:
+        """Copy (channels, height, width) values in."""
+        strides = _strides(self.height, self.width)
+        self.memory.as_strided(values.shape, (*strides, 1)).copy_(values)
 
 
 def _strides(height: int, width: int) -> tuple[int, int]:
@@ -73,19 +79,19 @@ class _Memory:
     """What maps are made in; what one leaves, the next one takes that fits into it."""
 
     def __init__(self) -> None:
-        self._free: list[Tensor] = []
+        self._free: list[tuple[int, int, Tensor]] = []
 
     def map(self, channels: int, height: int, width: int) -> Map:
         size = channels * _strides(height, width)[0]
-        fitting = [memory for memory in self._free if memory.numel() >= size]
-        if not fitting:
-            return Map(channels, height, width, torch.empty(size))
-        chosen = min(fitting, key=torch.numel)
-        self._free = [memory for memory in self._free if memory is not chosen]
-        return Map(channels, height, width, chosen)
+        place = bisect_left(self._free, size, key=itemgetter(0))
+        if place < len(self._free):
+            return Map(channels, height, width, self._free.pop(place)[-1])
+        return Map(channels, height, width, torch.empty(size))
 
     def give_back(self, *maps: Map) -> None:
-        self._free += [each.memory for each in maps]
+        for each in maps:
+            # Addresses differ, so that tensors are never compared.
+            insort(self._free, (each.memory.numel(), each.memory.data_ptr(), each.memory))
 
     def release(self) -> None:
         self._free.clear()
@@ -149,7 +155,7 @@ class FastDecoder:
         decoder, maps = self._decoder, self._memory
         first = decoder.first_map(source)[0]
         x = maps.map(*first.shape)
-        x.values.copy_(first)
+        x.fill(first)
         reused = None
         for index, (conv, stride, block) in enumerate(self._stages):
             x = self._upsampled(conv, x, stride)
@@ -217,7 +223,7 @@ class FastDecoder:
                 )
             )
 
-        _in_bands(work, -(-x.height // conv.step), out.values.numel())
+        _in_bands(work, -(-x.height // conv.step), out.count)
 
     def _attended(self, block: _Block, f1: Map) -> Map:
         """HFSCM; ``f1`` is not needed any more."""
@@ -270,7 +276,7 @@ class FastDecoder:
         _in_bands(
             lambda first, last: kernel(self._level, *arguments, first, last),
             units,
-            out.values.numel(),
+            out.count,
         )
 
 
