@@ -161,6 +161,9 @@ class _Encode:
         if executor is None:
             coded = self._code_segments(models, plan, stop)
         else:
+            if len(models) == 1:
+                text = "there is one segment, which workers cannot share; --keyint makes more"
+                self._say("read", "", (text,))
             coded = self._code_side_by_side(executor, models, plan, stop)
         cut = len(coded) < len(plan.lengths)
         interrupted = cut or any(part.digest is None for part in coded)

@@ -17,6 +17,7 @@ import torch
 
 import nervcodec
 from nervcodec import encoder, executors
+from nervcodec.cli import main as cli_main
 from nervcodec.config import EncodeConfig, ModelConfig, TrainConfig
 from nervcodec.errors import HfsvError, InterruptedEncode, LimitError, UsageError
 from nervcodec.executors import Processes, choose_executor, threads_of
@@ -246,6 +247,40 @@ def test_who_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_unknown_executors_are_refused(name: str) -> None:
     with pytest.raises(UsageError, match="executor"):
         settings(executor=name)
+
+
+def test_the_command_takes_the_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given: list[EncodeConfig] = []
+
+    def noted(source: Any, output: Any, config: EncodeConfig, *rest: Any) -> Any:
+        given.append(config)
+        raise InterruptedEncode("enough")
+
+    monkeypatch.setattr(encoder, "encode", noted)
+    source, output = tmp_path / "in.mp4", tmp_path / "out.hfsv"
+    options = ["-w", "3", "--executor", "ray:1.2.3.4:5", "--gpu-share", "0.5", "--threads", "2"]
+    monkeypatch.setattr("sys.argv", ["hfsv", "encode", str(source), str(output), *options])
+    assert cli_main._run() == 130
+    assert (given[0].workers, given[0].threads) == (3, 2)
+    assert (given[0].executor, given[0].gpu_share) == ("ray:1.2.3.4:5", 0.5)
+    monkeypatch.setattr("sys.argv", ["hfsv", "encode", "a", "b", "--executor", "slurm"])
+    assert cli_main._run() == 2
+
+
+def test_one_segment_for_several_workers_is_told(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Here:
+        def run(self, jobs: Iterator[SegmentJob], *_: Any) -> Iterator[SegmentResult]:
+            yield from map(run_job, jobs)
+
+    monkeypatch.setattr(encoder, "choose_executor", lambda config: Here())
+    said: list[str] = []
+    config = settings(keyint=None, workers=2, train=TrainConfig(epochs=1))
+    output = tmp_path / "out.hfsv"
+    nervcodec.encode(source, output, config, lambda event: said.extend(event.warnings))
+    assert [text for text in said if "one segment" in text]
+    assert nervcodec.verify(output, frames=True).frames == FRAMES
 
 
 def test_without_ray_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

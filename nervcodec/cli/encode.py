@@ -97,7 +97,8 @@ if TYPE_CHECKING:
     "--workers",
     type=click.IntRange(1, 4096),
     metavar="N",
-    help="Train N segments side by side (--keyint makes them). Default: 1; with Ray all it has.",
+    help="Train N segments (--keyint makes them) side by side, each with --threads, by default the "
+    "cores divided by N. Default: 1; on a Ray cluster as many as it has room for.",
 )
 @click.option(
     "--executor",
