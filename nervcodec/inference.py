@@ -18,7 +18,7 @@ from nervcodec.bitstream.stream import HASH_BYTES
 from nervcodec.bitstream.syntax import ModelSpec
 from nervcodec.bitstream.tensors import EMBEDDING, activation_bytes, parameter_count
 from nervcodec.errors import BitstreamError, UsageError
-from nervcodec.fast.network import FastDecoder, supported
+from nervcodec.fast.network import FastDecoder, prepared_bytes, supported
 from nervcodec.models.blocks import channels_last
 from nervcodec.models.frame_decoder import FrameDecoder
 from nervcodec.models.positions import frame_times
@@ -137,7 +137,8 @@ class SegmentRenderer:
 
 def network_bytes(model: ModelSpec, width: int, height: int, frames: int) -> int:
     """Memory that a float32 :class:`SegmentRenderer` keeps, by estimate."""
-    return 4 * parameter_count(model, width, height, frames) + NETWORK_OVERHEAD
+    values = 4 * parameter_count(model, width, height, frames) + NETWORK_OVERHEAD
+    return values + prepared_bytes(model, width, height) if supported(model) else values
 
 
 class RendererCache:

@@ -14,7 +14,7 @@ from nervcodec.bitstream.syntax import Attention, HfscmSpec, ModelSpec, StageSpe
 from nervcodec.config import E_NERV, NERV, ModelConfig
 from nervcodec.errors import BitstreamError
 from nervcodec.fast import library, network
-from nervcodec.fast.convolution import WINOGRAD_STEPS
+from nervcodec.fast.convolution import WINOGRAD_STEPS, Convolution, prepared_values
 from nervcodec.fast.network import FastDecoder, supported
 from nervcodec.fast.winograd import transforms
 from nervcodec.inference import SegmentRenderer
@@ -123,6 +123,16 @@ def test_strides(stride: int) -> None:
 def test_shapes_of_hfscm(attention: Attention, extra: int, kernel: int) -> None:
     block = HfscmSpec(2, kernel, attention, extra_convs=extra, extra_kernel=min(kernel, 5))
     check(replace(HFS, hfscm=block), 37, 25)
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7, 9, 15])
+@pytest.mark.parametrize("groups", [1, 5])
+def test_the_weights_take_the_memory_that_is_told(kernel: int, groups: int) -> None:
+    weight, bias = torch.randn(10, 4, kernel, kernel), torch.zeros(10)
+    struct = Convolution(weight, bias, groups).struct
+    columns = struct.outputs * (1 if struct.output_transform else struct.step)
+    values = columns * struct.products * struct.terms * struct.inputs * struct.taps
+    assert values == weight.numel() * groups * prepared_values(kernel)
 
 
 @pytest.mark.parametrize("after", [False, True])

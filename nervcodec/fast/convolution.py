@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +45,20 @@ class _Plan:
     weights: npt.NDArray[np.float64]
 
 
+def prepared_values(kernel: int) -> Fraction:
+    """Values that are kept for each weight of a convolution."""
+    if kernel == 1:
+        return Fraction(1)
+    if kernel in WINOGRAD_STEPS:
+        return Fraction(WINOGRAD_STEPS[kernel] + kernel - 1, kernel)
+    step = _direct_step(kernel)
+    return Fraction(step * (step + kernel - 1), kernel)
+
+
+def _direct_step(kernel: int) -> int:
+    return min(DIRECT_STEP, MAX_ROWS - kernel + 1)
+
+
 def _pointwise(weights: npt.NDArray[np.float64]) -> _Plan:
     """A kernel of 1, row by row: a higher one would be nothing but zeros."""
     outputs, inputs = weights.shape[:2]
@@ -60,7 +75,7 @@ def _winograd(weights: npt.NDArray[np.float64], step: int) -> _Plan:
 def _direct(weights: npt.NDArray[np.float64]) -> _Plan:
     """Rows of output as further outputs of a higher kernel, which shares what it loads."""
     outputs, inputs, kernel, taps = weights.shape
-    step = min(DIRECT_STEP, MAX_ROWS - kernel + 1)
+    step = _direct_step(kernel)
     rows = step + kernel - 1
     spread = np.zeros((outputs, step, 1, rows, inputs, taps))
     for row in range(step):

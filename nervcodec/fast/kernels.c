@@ -9,7 +9,6 @@
  * rows that they are told.
  */
 
-#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -12,15 +12,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from ctypes import byref
 from functools import cache
+from math import prod
 from operator import itemgetter
 
 import torch
 from torch import Tensor
 
 from nervcodec.bitstream.syntax import ModelSpec
-from nervcodec.bitstream.tensors import BANDS
+from nervcodec.bitstream.tensors import BANDS, convolutions
 from nervcodec.errors import BitstreamError
-from nervcodec.fast.convolution import Convolution, pointer_to
+from nervcodec.fast.convolution import Convolution, pointer_to, prepared_values
 from nervcodec.fast.library import (
     ADD,
     GELU,
@@ -49,6 +50,18 @@ def supported(spec: ModelSpec) -> bool:
     """Whether the kernels are there and can evaluate a network: all but E-NeRV's, without norms."""
     plain = not (spec.has_hfscm and spec.hfscm.norm)
     return load() is not None and spec.transformer is None and plain
+
+
+def prepared_bytes(spec: ModelSpec, width: int, height: int) -> int:
+    """Memory of the weights of the stages and after them as the kernels want them."""
+    convs = [
+        conv
+        for conv in convolutions(spec, width, height)
+        if conv.name.startswith(("stages.", "msfrp", "head"))
+    ]
+    return 4 * sum(
+        int(prod(conv.weight_shape) * conv.groups * prepared_values(conv.kernel)) for conv in convs
+    )
 
 
 def _rounded_up(value: int, unit: int) -> int:
