@@ -17,8 +17,6 @@ from nervcodec.config import EncodeConfig, ModelConfig, TrainConfig
 from nervcodec.jobs import SegmentJob, SegmentResult, run_job
 from tests.synthetic import moving_pattern, write_clip
 
-pytest.importorskip("ray")
-
 pytestmark = [
     pytest.mark.slow,
     # Ray's own, of files and sockets that it leaves to the garbage collector.
@@ -57,7 +55,7 @@ def alone(source: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A head that does no work, and two nodes of one CPU."""
-    import ray
+    ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
     # Workers must find the package, and this module.
