@@ -9,7 +9,7 @@ STAMP = $(VENV)/.installed
 help:            ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
 
-$(STAMP): setup.cfg pyproject.toml constraints.txt
+$(STAMP): setup.cfg setup.py pyproject.toml constraints.txt nervcodec/fast/kernels.c nervcodec/fast/kernels.h
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $(STAMP)
@@ -28,8 +28,9 @@ check: $(STAMP)  ## Lint and type-check
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP)  ## Print speed and memory as JSON
+bench: $(STAMP)  ## Print speed and memory as JSON and a table
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.decode
 
 vectors: $(STAMP) ## Make the conformance vectors again
 	$(BIN)/python -m tools.make_vectors
@@ -45,4 +46,4 @@ format: $(STAMP) ## Format the code
 	$(BIN)/ruff format .
 
 clean:           ## Remove the environment, caches and the demo's files
-	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) nervcodec/fast/*.so demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,7 +1,7 @@
 """nervcodec: a video becomes a small neural network in a ``.hfsv`` file.
 
-The public face of the library. torch and PyAV are imported only when something needs them, so
-that asking a file for its properties stays quick::
+The public face of the library. numpy, torch and PyAV are imported only when something needs them,
+so that asking a file for its properties stays quick::
 
     import nervcodec
 
@@ -16,8 +16,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from nervcodec.bitstream.tensors import Limits
-from nervcodec.config import EncodeConfig, ModelConfig, RawFormat, TrainConfig
 from nervcodec.errors import (
     BitstreamError,
     CheckpointError,
@@ -34,8 +32,10 @@ from nervcodec.errors import (
 from nervcodec.version import __version__
 
 if TYPE_CHECKING:
+    from nervcodec.bitstream.tensors import Limits
     from nervcodec.clip import HfsvFile
     from nervcodec.clip import HfsvFile as open
+    from nervcodec.config import EncodeConfig, ModelConfig, RawFormat, TrainConfig
     from nervcodec.decoder import DecodeConfig, DecodeReport, decode
     from nervcodec.encoder import encode
     from nervcodec.info import FileInfo, probe
@@ -79,6 +79,11 @@ __all__ = [
 ]
 
 _LAZY = {
+    "EncodeConfig": ("nervcodec.config", "EncodeConfig"),
+    "Limits": ("nervcodec.bitstream.tensors", "Limits"),
+    "ModelConfig": ("nervcodec.config", "ModelConfig"),
+    "RawFormat": ("nervcodec.config", "RawFormat"),
+    "TrainConfig": ("nervcodec.config", "TrainConfig"),
     "DecodeConfig": ("nervcodec.decoder", "DecodeConfig"),
     "DecodeReport": ("nervcodec.decoder", "DecodeReport"),
     "FrameDataset": ("nervcodec.loader", "FrameDataset"),

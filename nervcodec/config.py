@@ -51,6 +51,10 @@ def rate_weight(crf: float) -> float:
     return REFERENCE_RATE_WEIGHT * 2 ** ((crf - REFERENCE_CRF) / 3)
 
 
+PROCESSES, RAY = "processes", "ray"
+EXECUTORS = (PROCESSES, RAY)
+"""Where segments are trained side by side."""
+
 MAX_RATE = 1_000_000
 """Frames a second, and the denominator of their fraction."""
 
@@ -72,8 +76,10 @@ class TrainConfig:
             it over ``warmup`` of all steps, then a cosine to 0.
         beta1, beta2: decay of its moments, None for the optimizer's own.
         rate_weight: lambda, what a bit a pixel is worth in the training loss (frames in 0..1);
-            0 trains without quantization, and the finished network is rounded to 8 bits. Where the
-            file has a size to keep to, it is only where the search begins.
+            0 trains without quantization, and the finished network is rounded to 8 bits. None for
+            what fits the number of parameters or the size asked for, else for
+            :data:`DEFAULT_CRF`. Where the file has a size to keep to, it is only where the
+            search begins.
         hfs_weight, hfs_gain, hfs_cutoff: beta, g and m of the HFS loss; no cutoff scales m
             with the frame; a weight of 0 is plain MSE.
         phi: initial weights of HFSCM's bands LL, HL, LH and HH.
@@ -87,7 +93,7 @@ class TrainConfig:
     warmup: float = 0.1
     beta1: float | None = None
     beta2: float | None = None
-    rate_weight: float = rate_weight(DEFAULT_CRF)
+    rate_weight: float | None = None
     hfs_weight: float = 0.12
     hfs_gain: float = 3.0
     hfs_cutoff: int | None = None
@@ -104,7 +110,7 @@ class TrainConfig:
         _require(0 <= self.warmup < 1, "warmup", self.warmup, "not in [0, 1)")
         _require(0 <= self.betas[0] < 1, "beta1", self.beta1, "not in [0, 1)")
         _require(0 <= self.betas[1] < 1, "beta2", self.beta2, "not in [0, 1)")
-        _require(0 <= self.rate_weight <= 1000, "lambda", self.rate_weight, "not in 0..1000")
+        _require(0 <= (self.rate_weight or 0) <= 1000, "lambda", self.rate_weight, "not in 0..1000")
         _require(0 <= self.hfs_weight <= 1000, "hfs-weight", self.hfs_weight, "not in 0..1000")
         _require(0 <= self.hfs_gain <= 1000, "hfs-gain", self.hfs_gain, "not in 0..1000")
         _require(
@@ -251,7 +257,13 @@ class EncodeConfig:
         audio, subtitles: pass the source's streams of these kinds through.
         allow_damaged: of a damaged source code the frames that decode.
         device: ``auto``, ``cpu`` or a torch device such as ``cuda:1``.
-        threads: CPU threads; None for all.
+        threads: CPU threads of each segment's training, on which the sums of floats depend and so
+            the file; None for all of this machine, divided among the workers.
+        workers: segments that are trained side by side; None for one, on a Ray cluster for as
+            many as it has room for.
+        executor: ``processes`` of this machine, ``ray`` or ``ray:ADDRESS``; None for processes
+            where there are several workers, else this process.
+        gpu_share: GPUs that a worker gets of a Ray cluster that has any.
         overwrite: replace an existing output.
         resume: go on from the checkpoint beside the output, if there is one.
         checkpoint_seconds: how often the checkpoint is written; 0 for never.
@@ -276,6 +288,9 @@ class EncodeConfig:
     allow_damaged: bool = False
     device: str = "auto"
     threads: int | None = None
+    workers: int | None = None
+    executor: str | None = None
+    gpu_share: float = 1.0
     overwrite: bool = False
     resume: bool = False
     checkpoint_seconds: float = 60.0
@@ -304,6 +319,14 @@ class EncodeConfig:
             self.scene_cut,
             "not in (0, 100]",
         )
+        executor = self.executor
+        _require(
+            executor in (None, *EXECUTORS) or executor.startswith(f"{RAY}:"),
+            "executor",
+            executor,
+            f"not one of {', '.join(EXECUTORS)} or {RAY}:ADDRESS",
+        )
+        _require(0 < self.gpu_share <= 64, "gpu-share", self.gpu_share, "not in (0, 64]")
         _require(
             self.bit_depth in (None, *BIT_DEPTHS),
             "bit-depth",
@@ -316,6 +339,7 @@ class EncodeConfig:
         for name, value in (
             ("frames", self.frames),
             ("threads", self.threads),
+            ("workers", self.workers),
         ):
             _require(value is None or value >= 1, name, value, "must be 1 or more")
 

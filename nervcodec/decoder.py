@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 import torch
 
+from nervcodec.ahead import Ahead
 from nervcodec.bitstream.syntax import StreamHeader
 from nervcodec.bitstream.tensors import Limits
 from nervcodec.clip import HfsvFile, Position
@@ -148,9 +149,9 @@ def decode(
         origin = 0 if len(wanted) == len(file) else file.pts[wanted.start]
         writer = _writer(file, wanted, opened, target, config)
         frames = itertools.chain.from_iterable(map(file.frames, file.present(wanted)))
-        with writer:
+        with writer, Ahead(frames) as made:
             times = _times(file, wanted)
-            for done, (frame, (pts, duration)) in enumerate(zip(frames, times, strict=True)):
+            for done, (frame, (pts, duration)) in enumerate(zip(made, times, strict=True)):
                 samples = frame
                 if target.video is None and config.bit_depth is not None:
                     samples = convert_depth(frame, file.bit_depth, config.bit_depth)

@@ -17,23 +17,20 @@ import numpy as np
 import torch
 
 from nervcodec.assembly import file_header, file_meta, passed_through
-from nervcodec.bitstream.segment import (
-    QuantizedTensor,
-    Segment,
-    decode_segment,
-    encode_segment,
-)
+from nervcodec.bitstream.segment import Segment, decode_segment
 from nervcodec.bitstream.stream import HASH_BYTES, AudioData, StreamReader, write_stream
 from nervcodec.bitstream.syntax import FORMAT_MAJOR, FORMAT_MINOR, ModelSpec
-from nervcodec.bitstream.tensors import Limits, parameter_count, tensor_specs
-from nervcodec.config import HNERV, EncodeConfig
+from nervcodec.bitstream.tensors import Limits, parameter_count
+from nervcodec.config import DEFAULT_CRF, HNERV, EncodeConfig, rate_weight
 from nervcodec.errors import (
     InputVideoError,
     InterruptedEncode,
     TargetError,
 )
+from nervcodec.executors import Executor, choose_executor, threads_of
 from nervcodec.files import atomic_output, check_output, file_digest
 from nervcodec.inference import FramesDigest, SegmentRenderer, select_device
+from nervcodec.jobs import SegmentJob, SegmentResult, segment_payload
 from nervcodec.metrics import FrameStatistics, bits_per_pixel
 from nervcodec.preview import Preview
 from nervcodec.rate_control import (
@@ -41,9 +38,10 @@ from nervcodec.rate_control import (
     bits_per_param,
     default_params,
     design_networks,
+    fitting_rate_weight,
     params_of_size,
 )
-from nervcodec.reports import EncodeCallback, EncodeProgress, EncodeReport
+from nervcodec.reports import EncodeCallback, EncodeProgress, EncodeReport, Tally
 from nervcodec.samples import Frames
 from nervcodec.scan import ScannedClip, common_step, end_of, plan_clip, scan
 from nervcodec.segments import SegmentPlan
@@ -53,7 +51,6 @@ from nervcodec.training.checkpoint import (
     checkpoint_key,
     checkpoint_path,
 )
-from nervcodec.training.quantization import quantize_network
 from nervcodec.training.trainer import Trainer, TrainProgress
 from nervcodec.version import __version__
 from nervcodec.video.inputs import Source, find_source
@@ -101,8 +98,8 @@ def encode(
     output_path = Path(output)
     check_output(Path(source), output_path, config.overwrite or config.resume)
     device = select_device(config.device)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    if config.threads is not None or config.workers is not None:
+        torch.set_num_threads(threads_of(config))
     stop = stop or _never
     layout = None if config.raw is None else config.raw.layout
     found = find_source(source, raw=layout, rate=config.input_rate)
@@ -160,7 +157,7 @@ class _Encode:
         self._preview = None
         if config.preview is not None:
             self._preview = Preview(config.preview, lambda text: self._say("train", "", (text,)))
-        self._epochs = config.train.epochs
+        self._train, self._epochs = config.train, config.train.epochs
         self._budgets: list[int] | None = None
 
     def run(self, stop: Stop) -> EncodeReport:
@@ -174,7 +171,14 @@ class _Encode:
         audio = passed_through(self._source, reader, config, clip)
         models = self._design(plan, difficulties, self._budget(clip, plan, audio))
         self._announce(models, plan, self._warnings(clip, audio))
-        coded = self._code_segments(models, plan, stop)
+        executor = choose_executor(config)
+        if executor is None:
+            coded = self._code_segments(models, plan, stop)
+        else:
+            if len(models) == 1:
+                text = "there is one segment, which workers cannot share; --keyint makes more"
+                self._say("read", "", (text,))
+            coded = self._code_side_by_side(executor, models, plan, stop)
         cut = len(coded) < len(plan.lengths)
         interrupted = cut or any(part.digest is None for part in coded)
         if cut:
@@ -198,13 +202,18 @@ class _Encode:
     ) -> list[ModelSpec]:
         """A network for each segment, and its part of ``budget`` if there is one."""
         config, size = self._config.model, (self._reader.out_width, self._reader.out_height)
-        weight, params = self._config.train.rate_weight, config.params
-        if config.detail_channels is None and weight > 0 and config.network == HNERV:
-            config = replace(config, detail_channels=DETAIL_CHANNELS)
+        weight, params = self._train.rate_weight, config.params
+        pixels = plan.frames * size[0] * size[1]
+        trained = weight is None or weight > 0
         if params is None and budget is not None:
-            params = params_of_size(budget, weight)
-        elif params is None:
-            params = default_params(plan.frames * size[0] * size[1], weight)
+            params = params_of_size(budget, trained)
+        if weight is None:
+            weight = fitting_rate_weight(params, pixels) if params else rate_weight(DEFAULT_CRF)
+        if params is None:
+            params = default_params(pixels, weight)
+        self._train = replace(self._train, rate_weight=weight)
+        if config.detail_channels is None and trained and config.network == HNERV:
+            config = replace(config, detail_channels=DETAIL_CHANNELS)
         models = design_networks(config, params, plan, difficulties, *size)
         if budget is not None:
             pairs = zip(models, plan.lengths, strict=True)
@@ -268,7 +277,7 @@ class _Encode:
         text = f"{plan.frames} frames {width}x{height}, {params:,} parameters"
         if len(models) > 1:
             text += f" in {len(models)} segments"
-        estimate = round(params * bits_per_param(self._config.train.rate_weight) / 8)
+        estimate = round(params * bits_per_param(self._train.rate_weight != 0) / 8)
         self._progress(
             EncodeProgress(
                 "plan",
@@ -321,14 +330,63 @@ class _Encode:
         assert frames is not None
         return frames
 
+    def _code_side_by_side(
+        self, executor: Executor, models: list[ModelSpec], plan: SegmentPlan, stop: Stop
+    ) -> list[_Coded]:
+        """All segments, or of an encode that was asked to stop those before the first unfinished.
+
+        Raises:
+            InterruptedEncode: if the first one is not finished; the others are in the checkpoint.
+        """
+        tally = Tally(plan.lengths, self._progress)
+        results: dict[int, SegmentResult] = {}
+        for result in executor.run(self._jobs(models, plan), tally.training, stop):
+            if self._keeper.segment(result.index) is None:
+                self._keeper.add(result.trained, result.index)
+            results[result.index] = result
+            tally.finished(result.index)
+        coded: list[_Coded] = []
+        while (found := results.get(len(coded))) is not None:
+            self._statistics.extend(found.statistics)
+            model = models[len(coded)]
+            coded.append(_Coded(found.trained, model, found.symbols_crc, found.digest))
+        if not coded:
+            raise InterruptedEncode(
+                "interrupted before the first segment was finished; nothing was written"
+            )
+        return coded
+
+    def _jobs(self, models: list[ModelSpec], plan: SegmentPlan) -> Iterator[SegmentJob]:
+        """A job for each segment; those in the checkpoint are only measured again."""
+        source, header, state = iter(self._reader), file_header(self._reader, plan, 1), True
+        for index, (model, (first, count)) in enumerate(zip(models, plan.ranges(), strict=True)):
+            job = SegmentJob(
+                index,
+                first,
+                header,
+                self._read(source, count),
+                model,
+                self._train,
+                threads_of(self._config),
+                self._config.device,
+                trained=self._keeper.segment(index),
+                budget=None if self._budgets is None else self._budgets[index],
+            )
+            if job.trained is None and state:
+                job = replace(job, state=self._keeper.state, seconds=self._keeper.seconds)
+                state = False
+            yield job
+
     def _code_segment(
         self, frames: Frames, index: int, plan: SegmentPlan, model: ModelSpec, stop: Stop
     ) -> _Coded | None:
         """One segment, trained unless the checkpoint has it, and decoded again."""
-        trained = self._keeper.segment(index) or self._train(frames, index, plan, model, stop)
+        trained = self._keeper.segment(index) or self._train_segment(
+            frames, index, plan, model, stop
+        )
         return None if trained is None else self._verify(trained, frames, plan, stop)
 
-    def _train(
+    def _train_segment(
         self, frames: Frames, index: int, plan: SegmentPlan, model: ModelSpec, stop: Stop
     ) -> TrainedSegment | None:
         """Train, quantize and code one segment, or go on with it.
@@ -338,7 +396,7 @@ class _Encode:
         trainer = Trainer(
             frames,
             model,
-            self._config.train,
+            self._train,
             self._device,
             self._reader.bit_depth,
             None if self._budgets is None else self._budgets[index],
@@ -371,15 +429,9 @@ class _Encode:
             return not stopping
 
         network = trainer.train(report, proceed)
-        specs = tensor_specs(model, width, height, len(frames))
-        empty = Segment(index, before, len(frames), model, ())
-
-        def coded(tensors: Sequence[QuantizedTensor]) -> bytes:
-            return encode_segment(replace(empty, tensors=tuple(tensors)))[0]
-
         budget = None if self._budgets is None else self._budgets[index]
-        tensors = quantize_network(specs, network.tensors, network.steps, coded, budget)
-        trained = TrainedSegment(coded(tensors), network.psnr, seconds())
+        payload = segment_payload(network, index, before, len(frames), model, width, height, budget)
+        trained = TrainedSegment(payload, network.psnr, seconds())
         if trainer.finished:
             self._keeper.add(trained)
         elif index > 0 and trainer.epochs_done == 0:

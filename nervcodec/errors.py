@@ -44,6 +44,10 @@ class LimitError(UnsupportedError):
     def __init__(self, limit: str, what: str, asked: int, cap: int) -> None:
         super().__init__(f"the file asks for {asked} {what}; the limit is {cap}")
         self.limit = limit
+        self._arguments = limit, what, asked, cap
+
+    def __reduce__(self) -> tuple[type[LimitError], tuple[str, str, int, int]]:
+        return type(self), self._arguments
 
 
 class TargetError(HfsvError):

@@ -18,6 +18,7 @@ from nervcodec.bitstream.stream import HASH_BYTES
 from nervcodec.bitstream.syntax import ModelSpec
 from nervcodec.bitstream.tensors import FRAME_TENSORS, activation_bytes, value_count
 from nervcodec.errors import BitstreamError, UsageError
+from nervcodec.fast.network import FastDecoder, prepared_bytes, supported
 from nervcodec.models.blocks import channels_last
 from nervcodec.models.frame_decoder import FrameDecoder
 from nervcodec.models.positions import frame_times
@@ -56,6 +57,7 @@ class SegmentRenderer:
         bit_depth: of the frames' samples.
         reference: evaluate in float64 on the CPU, as the spec's conformance section defines it.
         device: where the fast path runs.
+        kernels: use those of :mod:`nervcodec.fast` where they can be; else torch alone.
     """
 
     def __init__(
@@ -67,9 +69,10 @@ class SegmentRenderer:
         bit_depth: int = 8,
         reference: bool = False,
         device: torch.device | None = None,
+        kernels: bool = True,
     ) -> None:
         dtype = torch.float64 if reference else torch.float32
-        self._peak = peak(bit_depth)
+        self._bit_depth, self._peak = bit_depth, peak(bit_depth)
         # Torch computes little with uint16, which numpy makes of these.
         self._sample_type = torch.uint8 if bit_depth == 8 else torch.int16
         self._device = torch.device("cpu") if reference or device is None else device
@@ -82,13 +85,17 @@ class SegmentRenderer:
         with torch.device("meta"):
             network = FrameDecoder(segment.model, width, height)
         network.load_state_dict(tensors, assign=True)
-        if not reference:
+        on_cpu = self._device.type == "cpu"
+        self._kernels = None
+        if on_cpu and not reference and kernels and supported(segment.model):
+            self._kernels = FastDecoder(network.eval())
+        elif not reference:
             channels_last(network)
         self._network = network.eval()
         per_frame = activation_bytes(segment.model, width, height)
         fitting = max(1, min(MAX_BATCH, BATCH_BYTES // per_frame))
         # On a CPU batches gain nothing, and one by one a frame is the same however it is asked for.
-        self._batch = 1 if self._device.type == "cpu" else fitting
+        self._batch = 1 if on_cpu else fitting
 
     def __len__(self) -> int:
         return self._frames
@@ -104,8 +111,12 @@ class SegmentRenderer:
 
         Samples are uint8 at 8 bits, else int16, which holds them too.
         """
-        for start in range(0, len(indices), self._batch):
-            yield self._evaluate(indices[start : start + self._batch])
+        try:
+            for start in range(0, len(indices), self._batch):
+                yield self._evaluate(indices[start : start + self._batch])
+        finally:
+            if self._kernels is not None:
+                self._kernels.release()
 
     def _sources(self, indices: Sequence[int]) -> list[Tensor]:
         """What the network makes frames of: their embeddings, or their times."""
@@ -117,6 +128,8 @@ class SegmentRenderer:
 
     @torch.inference_mode()
     def _evaluate(self, indices: Sequence[int]) -> Tensor:
+        if self._kernels is not None:
+            return self._kernels.frame(*self._sources(indices), bit_depth=self._bit_depth)
         rgb = self._network(*self._sources(indices))
         if rgb.isnan().any():
             raise BitstreamError("the network does not give numbers: its weights overflow")
@@ -125,7 +138,8 @@ class SegmentRenderer:
 
 def network_bytes(model: ModelSpec, width: int, height: int, frames: int) -> int:
     """Memory that a float32 :class:`SegmentRenderer` keeps, by estimate."""
-    return 4 * value_count(model, width, height, frames) + NETWORK_OVERHEAD
+    values = 4 * value_count(model, width, height, frames) + NETWORK_OVERHEAD
+    return values + prepared_bytes(model, width, height) if supported(model) else values
 
 
 class RendererCache:

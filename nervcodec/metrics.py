@@ -104,6 +104,15 @@ class FrameStatistics:
         self._mse_sum += mse
         self._frames += 1
 
+    def extend(self, later: FrameStatistics) -> None:
+        """Count the frames of ``later`` after those counted so far."""
+        self._lowest = min(self._lowest, (later._lowest[0], self._frames + later._lowest[1]))
+        self._psnr_sum += later._psnr_sum
+        self._mse_sum += later._mse_sum
+        self._ms_ssim_sum += later._ms_ssim_sum
+        self._ms_ssim_frames += later._ms_ssim_frames
+        self._frames += later._frames
+
     @property
     def frames(self) -> int:
         """How many frames have been added."""

@@ -65,14 +65,17 @@ trained, the second embedding's share included: on carphone 4.5 bits."""
 REFERENCE_PARAMS_PER_PIXEL = 0.0236
 """At :data:`nervcodec.config.REFERENCE_RATE_WEIGHT`; as many fewer as its square root grows."""
 
+LEAST_RATE_WEIGHT, LARGEST_RATE_WEIGHT = 1e-4, 0.2
+"""lambda of CRF 9.6 and 42.5: beyond, quantization is free, or nothing is worth its bits."""
+
 DEFAULT_BITS_PER_PIXEL = 0.1
 MIN_DEFAULT_PARAMS = 8_000
 MAX_DEFAULT_PARAMS = 3_000_000
 
 
-def bits_per_param(rate_weight: float) -> float:
-    """What a parameter will take about, of a file of more than a few kilobytes."""
-    return TRAINED_BITS if rate_weight else ROUNDED_BITS
+def bits_per_param(trained: bool) -> float:
+    """What a parameter will take about, with its rate trained or rounded afterwards."""
+    return TRAINED_BITS if trained else ROUNDED_BITS
 
 
 def default_params(pixels: int, rate_weight: float) -> int:
@@ -87,9 +90,15 @@ def default_params(pixels: int, rate_weight: float) -> int:
     return min(MAX_DEFAULT_PARAMS, max(MIN_DEFAULT_PARAMS, round(per_pixel * pixels)))
 
 
-def params_of_size(size: int, rate_weight: float) -> int:
+def fitting_rate_weight(params: int, pixels: int) -> float:
+    """lambda at which :func:`default_params` would give about ``params``."""
+    relative = REFERENCE_PARAMS_PER_PIXEL * pixels / params
+    return min(LARGEST_RATE_WEIGHT, max(LEAST_RATE_WEIGHT, REFERENCE_RATE_WEIGHT * relative**2))
+
+
+def params_of_size(size: int, trained: bool) -> int:
     """Parameters that take about ``size`` bytes."""
-    return max(1, round(8 * size / bits_per_param(rate_weight)))
+    return max(1, round(8 * size / bits_per_param(trained)))
 
 
 @cache

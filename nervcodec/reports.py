@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -75,3 +76,38 @@ class EncodeReport:
     audio_streams: tuple[str, ...]
     warnings: tuple[str, ...]
     interrupted: bool
+
+
+class Tally:
+    """Adds up the progress of segments that are trained side by side.
+
+    Args:
+        lengths: of the segments in frames.
+        callback: told the progress of all.
+    """
+
+    def __init__(self, lengths: tuple[int, ...], callback: EncodeCallback) -> None:
+        self._lengths, self._callback = lengths, callback
+        self._frames = sum(lengths)
+        self._shares = [0.0] * len(lengths)
+        self._started = time.monotonic()
+
+    @property
+    def done(self) -> float:
+        """Share of the work, 0..1."""
+        weighted = sum(n * share for n, share in zip(self._lengths, self._shares, strict=True))
+        return weighted / self._frames
+
+    def training(self, index: int, training: TrainProgress) -> None:
+        """Segment ``index`` has been trained so far."""
+        self._shares[index] = training.step / training.steps
+        elapsed = time.monotonic() - self._started
+        eta = elapsed / self.done * (1 - self.done)
+        place = index + 1, len(self._lengths)
+        self._callback(EncodeProgress("train", *place, self.done, eta, training))
+
+    def finished(self, index: int) -> None:
+        """Segment ``index`` is trained and measured."""
+        self._shares[index] = 1.0
+        place = index + 1, len(self._lengths)
+        self._callback(EncodeProgress("verify", *place, self.done, description="finished"))

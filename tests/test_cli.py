@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import av
+import click
 import pytest
 from video_helpers import Subtitles, add_subtitles
 
@@ -376,3 +377,10 @@ def test_start_up_does_not_wait_for_torch():
     started = time.perf_counter()
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
     assert time.perf_counter() - started < 10
+
+
+@pytest.mark.parametrize("name", cli_main.COMMANDS)
+def test_the_list_of_commands_says_what_each_says_of_itself(name: str) -> None:
+    command = cli_main.cli.get_command(click.Context(cli_main.cli), name)
+    assert command is not None
+    assert (command.name, command.get_short_help_str(100)) == (name, cli_main.COMMANDS[name])

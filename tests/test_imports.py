@@ -18,11 +18,13 @@ LAYERS = (
     {"verification"},
     {"encoder", "decoder", "info", "loader"},
     {"assembly"},
-    {"scan", "reports", "preview", "clip", "targets"},
+    {"executors"},
+    {"scan", "reports", "preview", "clip", "targets", "jobs"},
     {"rate_control", "training", "inference"},
+    {"fast"},
     {"models", "metrics", "segments", "video", "config", "files"},
     {"bitstream"},
-    {"errors", "version", "samples"},
+    {"errors", "version", "samples", "ahead"},
 )
 """Units of the package, from the top down; a unit imports itself and lower layers only."""
 
@@ -45,7 +47,7 @@ NEVER_IN = {
 FORBIDDEN = {
     (unit, target)
     for unit in ("decoder", "clip", "loader", "targets")
-    for target in ("training", "encoder", "rate_control")
+    for target in ("training", "encoder", "rate_control", "jobs", "executors")
 }
 """Pairs of units that stay apart though their layers would allow it."""
 
@@ -161,10 +163,11 @@ def test_the_face_imports_no_library_by_itself() -> None:
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [
-        ("import nervcodec", ("torch", "av", "click", "constriction")),
+        ("import nervcodec", ("torch", "av", "click", "constriction", "numpy")),
         ("import nervcodec.info", ("torch", "av", "click")),
         ("from nervcodec import probe", ("torch", "av")),
-        ("import nervcodec.cli.main", ("torch", "av")),
+        ("import nervcodec.cli.main", ("torch", "av", "numpy", "rich")),
+        ("import nervcodec.cli.info", ("torch", "av", "rich")),
         ("import nervcodec.bitstream.stream", ("torch", "av")),
         ("import nervcodec.rate_control", ("torch", "av")),
         ("import nervcodec.decoder", ("nervcodec.training", "nervcodec.encoder", "click")),

@@ -40,6 +40,7 @@ from nervcodec.cli.position import position
 from nervcodec.clip import HfsvFile
 from nervcodec.decoder import DecodeConfig, decode
 from nervcodec.errors import BitstreamError, LimitError, UsageError
+from nervcodec.fast.network import prepared_bytes, supported
 from nervcodec.inference import NETWORK_OVERHEAD, RendererCache, network_bytes
 from nervcodec.loader import FrameDataset
 from nervcodec.video.cut import cut
@@ -342,7 +343,8 @@ def test_network_bytes_are_those_of_its_values(file: HfsvFile) -> None:
     info = file.reader.segments[2]
     values = sum(tensor.symbols.size for tensor in file.reader.segment(2).tensors)
     estimate = network_bytes(info.model, file.width, file.height, info.frames)
-    assert estimate == 4 * values + NETWORK_OVERHEAD
+    prepared = prepared_bytes(info.model, file.width, file.height) if supported(info.model) else 0
+    assert estimate == 4 * values + NETWORK_OVERHEAD + prepared
 
 
 # --- processes ----------------------------------------------------------------------------------

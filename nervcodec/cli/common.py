@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from nervcodec.bitstream.tensors import Limits
+from nervcodec.cli.terminal import printable
 from nervcodec.config import RawFormat, parse_count, parse_rate, parse_size
 from nervcodec.errors import LimitError, OutputExistsError, UnsupportedError, UsageError
 
@@ -42,18 +43,6 @@ LIMITS = {
     "macs": ("max_total_macs", "multiplications for all frames together"),
 }
 """For each of the library's limits the name of its option, and what it bounds."""
-
-
-def printable(text: object) -> str:
-    """Text without control characters, which a file could use to play tricks on a terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
-
-
-def say(line: str) -> None:
-    """One line to standard error."""
-    body = line.lstrip("\n")
-    start = "\n" if len(body) < len(line) else ""
-    click.echo(start + printable(body), err=True)
 
 
 def paths_options(command: Callable[..., Any]) -> Callable[..., Any]:

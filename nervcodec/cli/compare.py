@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nervcodec.cli.common import IN_PATH, printable, rate, raw_options, say
+from nervcodec.cli.common import IN_PATH, rate, raw_options
 from nervcodec.cli.network_options import model_config, network_options, train_config
 from nervcodec.cli.position import seconds
 from nervcodec.cli.progress import Progress, emit
 from nervcodec.cli.signals import INTERRUPTED, TERMINATED, Terminated
+from nervcodec.cli.terminal import printable, say
 from nervcodec.config import (
     DEFAULT_PRESET,
     PRESETS,

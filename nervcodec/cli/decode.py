@@ -17,11 +17,11 @@ from nervcodec.cli.common import (
     output_options,
     paths_options,
     resolve_paths,
-    say,
 )
 from nervcodec.cli.pipes import STDIO, check_json, input_file, standard_output, temp_option
 from nervcodec.cli.position import position
 from nervcodec.cli.progress import Progress, emit
+from nervcodec.cli.terminal import say
 from nervcodec.errors import BitstreamError, UnsupportedError
 from nervcodec.samples import BIT_DEPTHS
 

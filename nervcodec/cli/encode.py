@@ -18,7 +18,6 @@ from nervcodec.cli.common import (
     rate,
     raw_options,
     resolve_paths,
-    say,
 )
 from nervcodec.cli.network_options import model_config, network_options, train_config
 from nervcodec.cli.pipes import STDIO, check_json, input_file, output_file, temp_option
@@ -26,6 +25,7 @@ from nervcodec.cli.position import position, seconds
 from nervcodec.cli.progress import Progress, emit
 from nervcodec.cli.rate_options import rate_options, size_target
 from nervcodec.cli.signals import INTERRUPTED, StopRequest
+from nervcodec.cli.terminal import say
 from nervcodec.config import DEFAULT_PRESET, PRESETS, EncodeConfig, RawFormat, parse_size
 from nervcodec.errors import InterruptedEncode, UsageError
 from nervcodec.files import check_output
@@ -89,6 +89,27 @@ if TYPE_CHECKING:
 )
 @network_options
 @click.option(
+    "-w",
+    "--workers",
+    type=click.IntRange(1, 4096),
+    metavar="N",
+    help="Train N segments (--keyint makes them) side by side, each with --threads, by default the "
+    "cores divided by N. Default: 1; on a Ray cluster as many as it has room for.",
+)
+@click.option(
+    "--executor",
+    metavar="NAME",
+    help="Where: processes of this machine, ray, or ray:ADDRESS of a cluster. Default: processes.",
+)
+@click.option(
+    "--gpu-share",
+    type=float,
+    default=1.0,
+    show_default=True,
+    metavar="GPUS",
+    help="GPUs for each worker on a Ray cluster that has any: 0.5 lets two share one.",
+)
+@click.option(
     "--resume",
     is_flag=True,
     help="Go on from OUT.checkpoint, if it is there; source and settings must be the same.",
@@ -142,6 +163,8 @@ def encode_command(
       hfsv encode film.mkv out.hfsv -ss 1:02.5 -t 10
       hfsv encode in.mp4 out.hfsv --arch hnerv --epochs 300
       hfsv encode film.mp4 out.hfsv --keyint 10s --scene-cut
+      hfsv encode film.mp4 out.hfsv --keyint 10s -w 8 --threads 1
+      hfsv encode film.mp4 out.hfsv --keyint 10s --executor ray:10.0.0.1:6379
       hfsv encode in.mp4 out.hfsv --resume
       hfsv encode in.mp4 out.hfsv --preview look    # then open look/index.html
       ffmpeg -i in.mp4 -f yuv4mpegpipe - | hfsv encode - out.hfsv
@@ -214,6 +237,9 @@ def _config(raw: RawFormat | None, overwrite: bool, options: dict[str, Any]) -> 
         allow_damaged=options["allow_damaged"],
         device=options["device"],
         threads=options["threads"],
+        workers=options["workers"],
+        executor=options["executor"],
+        gpu_share=options["gpu_share"],
         overwrite=overwrite,
         resume=options["resume"],
         checkpoint_seconds=options["checkpoint_seconds"],

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from nervcodec.bitstream.tensors import Limits
-from nervcodec.cli.common import IN_PATH, limit_options, may_overwrite, output_options, say
+from nervcodec.cli.common import IN_PATH, limit_options, may_overwrite, output_options
 from nervcodec.cli.position import position
 from nervcodec.cli.progress import emit
+from nervcodec.cli.terminal import say
 from nervcodec.errors import UsageError
 from nervcodec.files import atomic_output, check_output
 

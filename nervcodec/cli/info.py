@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from nervcodec.cli.common import IN_PATH, kilobytes, printable
+from nervcodec.cli.common import IN_PATH, kilobytes
+from nervcodec.cli.terminal import printable
 from nervcodec.info import FileInfo, LayerBytes, layers, probe, to_json
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -12,14 +13,8 @@ from typing import Any
 
 import click
 
-from nervcodec.cli.common import say
-from nervcodec.cli.compare import compare_command
-from nervcodec.cli.decode import decode_command
-from nervcodec.cli.encode import encode_command
-from nervcodec.cli.frame import frame_command
-from nervcodec.cli.info import info_command
 from nervcodec.cli.signals import INTERRUPTED, TERMINATED, Terminated, on_terminate
-from nervcodec.cli.verify import verify_command
+from nervcodec.cli.terminal import say
 from nervcodec.errors import HfsvError, UsageError
 from nervcodec.version import __version__
 
@@ -30,7 +25,37 @@ CONTEXT = {
 }
 
 
-@click.group(context_settings=CONTEXT)
+COMMANDS = {
+    "compare": "Set .hfsv files beside x264, x265 and SVT-AV1.",
+    "encode": "Encode a video to .hfsv.",
+    "decode": "Render a .hfsv file to a video.",
+    "frame": "Write frames of a .hfsv file as PNG.",
+    "info": "Describe a .hfsv file.",
+    "verify": "Check a .hfsv file, or measure it against its source.",
+}
+"""Each command, which the module of its name defines as ``NAME_command``, and what it does."""
+
+
+class Commands(click.Group):
+    """A group that imports a command when it is used: only encode needs all that there is."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"nervcodec.cli.{cmd_name}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in the help, without importing what it names."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
+
+
+@click.group(cls=Commands, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="hfsv")
 @click.option(
     "--config",
@@ -58,27 +83,20 @@ def cli(context: click.Context, config_path: Path | None, debug: bool) -> None:
     """
     context.obj = debug
     if config_path is not None:
-        context.default_map = _read_config(config_path)
+        context.default_map = _read_config(context, config_path)
 
 
-cli.add_command(compare_command)
-cli.add_command(encode_command)
-cli.add_command(decode_command)
-cli.add_command(frame_command)
-cli.add_command(info_command)
-cli.add_command(verify_command)
-
-
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(context: click.Context, path: Path) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as exc:
         raise UsageError(f"{path}: not a readable TOML file ({exc})") from exc
     tables = {}
     for command, options in values.items():
-        if command not in cli.commands or not isinstance(options, dict):
+        found = cli.get_command(context, command)
+        if found is None or not isinstance(options, dict):
             raise UsageError(f"{path}: [{command}] is no command of hfsv")
-        names = _option_names(cli.commands[command])
+        names = _option_names(found)
         if unknown := sorted(set(options) - set(names)):
             raise UsageError(f"{path}: [{command}] has no option {', '.join(unknown)}")
         table = {names[option]: value for option, value in options.items()}

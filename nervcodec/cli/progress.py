@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nervcodec.cli.common import clock, kilobytes, printable, say
+from nervcodec.cli.common import clock, kilobytes
+from nervcodec.cli.terminal import printable, say
 
 if TYPE_CHECKING:
     from nervcodec.compare.config import CompareProgress

@@ -22,7 +22,7 @@ _OPTIONS = (
         "--crf",
         type=click.FloatRange(MIN_CRF, MAX_CRF),
         help="Quality at a constant price of bits: less is better and larger, six less about twice "
-        f"the size.  [default: {DEFAULT_CRF:g}]",
+        f"the size.  [default: {DEFAULT_CRF:g}, or what fits --params]",
     ),
     click.option(
         "--target-size",
@@ -56,19 +56,19 @@ def rate_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def chosen_rate_weight(options: dict[str, Any]) -> float:
-    """lambda of ``--lambda`` or ``--crf``; the reference where a size is asked for.
+def chosen_rate_weight(options: dict[str, Any]) -> float | None:
+    """lambda of ``--lambda`` or ``--crf``; None where neither is given.
 
     Raises:
         UsageError: if the options exclude each other.
     """
-    given = [f"--{name}" for name in ("crf", "lambda") if options[_key(name)] is not None]
-    sizes = [f"--{name}" for name in ("target-size", "bitrate", "bpp") if options[_key(name)]]
+    given = [f"--{name}" for name in ("crf", "lambda") if options.get(_key(name)) is not None]
+    sizes = [f"--{name}" for name in ("target-size", "bitrate", "bpp") if options.get(_key(name))]
     if len(given) + len(sizes) > 1:
         raise UsageError(f"{' and '.join(given + sizes)} exclude each other: leave all but one out")
-    if options["rate_weight"] is not None:
+    if options.get("rate_weight") is not None:
         return float(options["rate_weight"])
-    return rate_weight(DEFAULT_CRF if options["crf"] is None else options["crf"])
+    return None if options.get("crf") is None else rate_weight(options["crf"])
 
 
 def size_target(options: dict[str, Any]) -> SizeTarget | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from types import FrameType, TracebackType
 
-from nervcodec.cli.common import say
+from nervcodec.cli.terminal import say
 
 INTERRUPTED = 130
 TERMINATED = 143

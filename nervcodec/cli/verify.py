@@ -11,8 +11,9 @@ import click
 
 from nervcodec.bitstream.salvage import SegmentRun, few
 from nervcodec.bitstream.tensors import Limits
-from nervcodec.cli.common import IN_PATH, limit_options, raw_options, say
+from nervcodec.cli.common import IN_PATH, limit_options, raw_options
 from nervcodec.cli.progress import Progress, emit
+from nervcodec.cli.terminal import say
 from nervcodec.config import RawFormat
 from nervcodec.errors import BitstreamError, UnsupportedError
 

@@ -61,8 +61,8 @@ class FrameDecoder(nn.Module):
                 (Conv(inputs, block.modulation, 1), Conv(block.modulation, block.modulation, 1))
             )
 
-    def _first_map(self, source: Tensor) -> Tensor:
-        """(B, stem channels, h, w) of the embedding or of the encoded time."""
+    def first_map(self, source: Tensor) -> Tensor:
+        """(B, stem channels, h, w) of the embedding or of the encoded time (B, 2 levels, 1, 1)."""
         spec = self.spec
         if spec.time is not None and spec.time.hidden:
             x = self.stem(F.gelu(self.time(source)))
@@ -90,7 +90,7 @@ class FrameDecoder(nn.Module):
         ``detail`` is the second embedding of a network that has one, on
         :meth:`~nervcodec.bitstream.syntax.ModelSpec.detail_grid`. The result is (B, 3, H, W).
         """
-        x, modulation = self._first_map(source), self._modulation(source)
+        x, modulation = self.first_map(source), self._modulation(source)
         reused = None
         for index, stage in enumerate(self.stages):
             x = stage(x, modulation, detail)

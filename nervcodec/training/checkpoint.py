@@ -66,14 +66,14 @@ class Checkpoint:
 
     Attributes:
         key: of source, settings and program, see :func:`checkpoint_key`.
-        segments: those that are finished, in order.
-        state: of the training of the next one; None before its first step.
+        segments: in order, those that are finished and None between them for those that are not.
+        state: of the training of the first that is not; None before its first step.
         seconds: spent on that training.
         output: digest of the output that an interrupted run wrote from this state; else empty.
     """
 
     key: str
-    segments: tuple[TrainedSegment, ...] = ()
+    segments: tuple[TrainedSegment | None, ...] = ()
     state: TrainerState | None = None
     seconds: float = 0.0
     output: str = ""
@@ -100,7 +100,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     body: bytes = msgpack.packb(
         {
             "key": checkpoint.key,
-            "segments": [[s.payload, s.float_psnr, s.seconds] for s in checkpoint.segments],
+            "segments": [
+                None if s is None else [s.payload, s.float_psnr, s.seconds]
+                for s in checkpoint.segments
+            ],
             "state": None
             if state is None
             else {
@@ -155,14 +158,7 @@ def _unpack(body: dict[str, Any]) -> Checkpoint:
     state = body["state"]
     return Checkpoint(
         key=_typed(str, body["key"]),
-        segments=tuple(
-            TrainedSegment(
-                _typed(bytes, payload),
-                None if psnr is None else _typed(float, psnr),
-                _typed(float, seconds),
-            )
-            for payload, psnr, seconds in body["segments"]
-        ),
+        segments=tuple(None if part is None else _segment(*part) for part in body["segments"]),
         state=None
         if state is None
         else TrainerState(
@@ -175,6 +171,14 @@ def _unpack(body: dict[str, Any]) -> Checkpoint:
         ),
         seconds=_typed(float, body["seconds"]),
         output=_typed(str, body["output"]),
+    )
+
+
+def _segment(payload: object, psnr: object, seconds: object) -> TrainedSegment:
+    return TrainedSegment(
+        _typed(bytes, payload),
+        None if psnr is None else _typed(float, psnr),
+        _typed(float, seconds),
     )
 
 
@@ -246,11 +250,21 @@ class CheckpointKeeper:
             self._checkpoint = replace(self._checkpoint, state=state(), seconds=seconds)
             self._write()
 
-    def add(self, segment: TrainedSegment) -> None:
-        """Note a finished segment; it is written if it is time to."""
-        segments = (*self._checkpoint.segments, segment)
-        self._checkpoint = replace(self._checkpoint, segments=segments, state=None, seconds=0.0)
-        if self._due():
+    def add(self, segment: TrainedSegment, index: int | None = None) -> None:
+        """Note a finished segment, the first that was not or the one of ``index``.
+
+        It is written if it is time to; one that was finished out of turn at once, since no state
+        of its training has been kept.
+        """
+        segments = list(self._checkpoint.segments)
+        first = segments.index(None) if None in segments else len(segments)
+        place = first if index is None else index
+        segments += [None] * (place + 1 - len(segments))
+        segments[place] = segment
+        self._checkpoint = replace(self._checkpoint, segments=tuple(segments))
+        if place == first:
+            self._checkpoint = replace(self._checkpoint, state=None, seconds=0.0)
+        if index is not None or self._due():
             self._write()
 
     def interrupted(self, output_digest: str) -> None:

@@ -130,13 +130,15 @@ class EmbeddingSteps:
     def rounded(self, embeddings: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings of frames ``indices`` (B, C, h, w) as a file would give them.
 
-        The bits with them are those of all frames, from what these say.
+        The bits with them are those of all frames, from what these say. While gradients are taken,
+        the embeddings are remembered.
         """
         last = len(self.memory) - 1
         steps = _coded(self.logs)
         scaled = _limited(embeddings / steps)
+        if torch.is_grad_enabled():
+            self.memory[indices] = embeddings.detach()
         with torch.no_grad():
-            self.memory[indices] = embeddings
             before, after = ((indices + shift).clamp(0, last) for shift in (-1, 1))
             previous = _limited(self.memory[before] / steps).round()
             following = _limited(self.memory[after] / steps).round()

@@ -21,7 +21,7 @@ from torch.func import functional_call
 from nervcodec.bitstream.segment import Segment, encode_segment
 from nervcodec.bitstream.syntax import ModelSpec
 from nervcodec.bitstream.tensors import FRAME_TENSORS, tensor_specs
-from nervcodec.config import SOAP, TrainConfig
+from nervcodec.config import DEFAULT_CRF, SOAP, TrainConfig, rate_weight
 from nervcodec.errors import CheckpointError, HfsvError
 from nervcodec.models.blocks import channels_last
 from nervcodec.models.content_encoder import ContentEncoder
@@ -181,7 +181,8 @@ class Trainer:
         self._parameters = dict(decoder.named_parameters())
         self._spec, self._tensor_specs = spec, tensor_specs(spec, width, height, count)
         self._learned: LearnedSteps | None = None
-        if config.rate_weight > 0:
+        weight = rate_weight(DEFAULT_CRF) if config.rate_weight is None else config.rate_weight
+        if weight > 0:
             shapes = {s.name: s.shape for s in self._tensor_specs if s.name in FRAME_TENSORS}
             self._learned = LearnedSteps(self._parameters, shapes, device)
             self._step_optimizer = Soap(self._learned.parameters, *STEP_BETAS, largest_side=0)
@@ -189,7 +190,7 @@ class Trainer:
         self._target_bits = None if byte_target is None else 8.0 * byte_target
         names = ("correction", "weights", "embeddings")
         self._size = {name: torch.zeros(()) for name in names}
-        self._size["log_weight"] = torch.tensor(math.log(config.rate_weight or 1.0))
+        self._size["log_weight"] = torch.tensor(math.log(weight or 1.0))
 
     @property
     def step(self) -> int:

@@ -1,0 +1,142 @@
+"""One segment as a job: all that its training needs, and all that comes of it.
+
+A job is a value that can be sent to another process or machine, and the same job gives the same
+bytes wherever CPUs and libraries are the same. :mod:`nervcodec.executors` has jobs done.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from nervcodec.bitstream.segment import QuantizedTensor, Segment, decode_segment, encode_segment
+from nervcodec.bitstream.syntax import ModelSpec, StreamHeader
+from nervcodec.bitstream.tensors import Limits, tensor_specs
+from nervcodec.config import TrainConfig
+from nervcodec.inference import FramesDigest, SegmentRenderer, select_device
+from nervcodec.metrics import FrameStatistics
+from nervcodec.samples import Frames
+from nervcodec.training.checkpoint import TrainedSegment, TrainerState
+from nervcodec.training.quantization import quantize_network
+from nervcodec.training.trainer import TrainedNetwork, Trainer, TrainProgress
+
+
+@dataclass(frozen=True)
+class SegmentJob:
+    """One segment's training.
+
+    Attributes:
+        index: number of the segment; ``first_frame`` is its first frame's in the clip.
+        header: HEAD of the file, of which the size and depth of the frames are used.
+        frames: (N, H, W, 3).
+        threads: CPU threads. Sums of floats depend on their number, and so does the file.
+        device: ``auto``, ``cpu`` or a torch device.
+        state: of a training to go on with, on which ``seconds`` were spent; None to begin.
+        trained: the outcome, if the segment is trained and only to be measured.
+        budget: bytes of the SEGM payload at most; None for what comes of the training.
+    """
+
+    index: int
+    first_frame: int
+    header: StreamHeader
+    frames: Frames
+    model: ModelSpec
+    train: TrainConfig
+    threads: int
+    device: str = "auto"
+    state: TrainerState | None = None
+    seconds: float = 0.0
+    trained: TrainedSegment | None = None
+    budget: int | None = None
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """A finished segment, decoded again and measured against the job's frames in float64."""
+
+    index: int
+    trained: TrainedSegment
+    symbols_crc: int
+    digest: bytes
+    statistics: FrameStatistics
+
+
+def segment_payload(
+    network: TrainedNetwork,
+    index: int,
+    first_frame: int,
+    frames: int,
+    model: ModelSpec,
+    width: int,
+    height: int,
+    budget: int | None = None,
+) -> bytes:
+    """Quantize and code a trained network: the SEGM payload, of ``budget`` bytes at most.
+
+    Raises:
+        TargetError: where it does not fit.
+    """
+
+    def coded(tensors: Sequence[QuantizedTensor]) -> bytes:
+        return encode_segment(Segment(index, first_frame, frames, model, tuple(tensors)))[0]
+
+    specs = tensor_specs(model, width, height, frames)
+    return coded(quantize_network(specs, network.tensors, network.steps, coded, budget))
+
+
+def train_segment(
+    job: SegmentJob, progress: Callable[[TrainProgress], None] | None = None
+) -> TrainedSegment:
+    """Train, quantize and code a segment, to the end of its schedule."""
+    started = time.perf_counter()
+    header, count = job.header, len(job.frames)
+    trainer = Trainer(
+        job.frames,
+        job.model,
+        job.train,
+        select_device(job.device),
+        header.bit_depth,
+        job.budget,
+    )
+    if job.state is not None:
+        trainer.restore(job.state)
+    network = trainer.train(progress)
+    payload = segment_payload(
+        network,
+        job.index,
+        job.first_frame,
+        count,
+        job.model,
+        header.width,
+        header.height,
+        job.budget,
+    )
+    seconds = job.seconds + time.perf_counter() - started
+    return TrainedSegment(payload, network.psnr, seconds)
+
+
+def run_job(
+    job: SegmentJob, progress: Callable[[TrainProgress], None] | None = None
+) -> SegmentResult:
+    """Train a segment unless it is trained, decode it again and measure it.
+
+    Sets torch's number of threads.
+
+    Raises:
+        HfsvError: where the training diverges, or the job does not fit the machine.
+    """
+    torch.set_num_threads(job.threads)
+    trained = job.trained or train_segment(job, progress)
+    segment = decode_segment(trained.payload, job.header, Limits())
+    header, digest = job.header, FramesDigest()
+    statistics = FrameStatistics(bit_depth=header.bit_depth)
+    renderer = SegmentRenderer(
+        segment, header.width, header.height, bit_depth=header.bit_depth, reference=True
+    )
+    for original, frame in zip(job.frames, renderer.frames(range(len(job.frames))), strict=True):
+        digest.add(frame)
+        statistics.add(original, frame)
+    return SegmentResult(job.index, trained, segment.symbols_crc(), digest.digest(), statistics)
