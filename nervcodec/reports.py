@@ -52,7 +52,8 @@ class EncodeReport:
         psnr, ms_ssim: of the decoded file against the coded source frames, RGB, mean over
             ``measured_frames``, which are all unless the encode was stopped; MS-SSIM is None for
             frames too small for it.
-        float_psnr: of the networks before quantization; None if one was stopped.
+        float_psnr: of the networks as trained: before quantization, unless that was part of the
+            training; None if one was stopped.
         train_seconds, seconds: of the training, and of everything.
         warnings: what the file does not keep of the source.
         interrupted: the encode was asked to stop. The file then has the frames of the segments

@@ -352,7 +352,7 @@ def test_a_deep_file_is_rendered_at_its_depth(
         if pixel_format in ("gbrp10le", "bgr0"):
             assert np.array_equal(rgb, expected)
         else:
-            assert psnr(expected, rgb, written) > 38
+            assert psnr(expected, rgb, written) > 35
     reduced = [line for line in report.warnings if "bits" in line]
     assert reduced == (["10-bit samples are written with 8 bits"] if depth == 8 else [])
 

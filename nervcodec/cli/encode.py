@@ -262,7 +262,7 @@ def _tell(report: EncodeReport) -> None:
     kind = (
         f"of {report.measured_frames} frames"
         if report.float_psnr is None
-        else f"float network {report.float_psnr:.2f}"
+        else f"{report.float_psnr:.2f} as trained"
     )
     say(f"PSNR {report.psnr:.2f} dB ({kind}){similarity}")
     say(f"encoded in {clock(report.seconds)} (training {clock(report.train_seconds)})")

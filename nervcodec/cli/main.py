@@ -26,7 +26,7 @@ CONTEXT = {
 
 
 COMMANDS = {
-    "compare": "Set .hfsv files beside x264, x265 and SVT-AV1.",
+    "compare": "Set .hfsv files beside x264, x265 and SVT-AV1: a report.",
     "encode": "Encode a video to .hfsv.",
     "decode": "Render a .hfsv file to a video.",
     "frame": "Write frames of a .hfsv file as PNG.",

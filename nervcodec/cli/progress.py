@@ -155,9 +155,10 @@ def _training_text(event: EncodeProgress) -> str:
     assert state is not None
     assert event.eta is not None
     where = f"segment {event.segment}/{event.segments}  " if event.segments > 1 else ""
+    size = "" if state.bytes is None else f"{kilobytes(state.bytes)}  "
     return (
         f"{where}epoch {state.epoch}/{state.epochs}  step {state.step}/{state.steps}  "
-        f"PSNR {state.psnr:.2f} dB  loss {state.loss:.5f}  "
+        f"PSNR {state.psnr:.2f} dB  {size}loss {state.loss:.5f}  "
         f"{state.seconds_per_step:.3f} s/step  {event.done:.0%}  ETA {clock(event.eta)}"
     )
 
