@@ -429,7 +429,9 @@ class _Encode:
             return not stopping
 
         network = trainer.train(report, proceed)
-        budget = None if self._budgets is None else self._budgets[index]
+        # Who stops early gets what there is, even where it is longer: steps may not be trained yet.
+        kept = self._budgets is not None and trainer.finished
+        budget = self._budgets[index] if kept and self._budgets else None
         payload = segment_payload(network, index, before, len(frames), model, width, height, budget)
         trained = TrainedSegment(payload, network.psnr, seconds())
         if trainer.finished:

@@ -14,7 +14,7 @@ import nervcodec
 from nervcodec.bitstream.entropy import coded_bits
 from nervcodec.bitstream.segment import Segment, encode_segment
 from nervcodec.bitstream.tables import CENTRE
-from nervcodec.bitstream.tensors import DETAIL, EMBEDDING, tensor_specs
+from nervcodec.bitstream.tensors import DETAIL, EMBEDDING, TensorSpec, tensor_specs
 from nervcodec.config import (
     EncodeConfig,
     ModelConfig,
@@ -25,7 +25,7 @@ from nervcodec.config import (
 )
 from nervcodec.errors import TargetError, UsageError
 from nervcodec.rate_control import design_model
-from nervcodec.training.quantization import quantize_network
+from nervcodec.training.quantization import _cheaper, quantize, quantize_network
 from nervcodec.training.rate import EmbeddingSteps, WeightSteps
 from nervcodec.training.trainer import TrainedNetwork, Trainer
 
@@ -120,10 +120,10 @@ def test_dearer_bits_make_smaller_files() -> None:
 def test_the_size_is_known_while_training() -> None:
     trainer, network, size = trained(3e-2, detail_channels=2)
     assert network.steps is not None
-    assert network.steps[EMBEDDING].shape == (trainer._spec.embedding_channels,)
+    assert network.steps[EMBEDDING].shape == network.tensors[EMBEDDING].shape[1:2]
     assert network.steps[DETAIL].shape == (2,)
-    assert trainer._bits is not None
-    assert trainer._bits / 8 == pytest.approx(size, rel=0.02)
+    assert trainer._begun is not None
+    assert trainer._begun.bytes == pytest.approx(size, rel=0.02)
 
 
 # --- sizes to keep to ---------------------------------------------------------------------------
@@ -180,3 +180,39 @@ def test_sizes_that_cannot_be_are_refused(values: dict[str, float]) -> None:
 def test_six_crf_more_are_four_times_lambda() -> None:
     assert rate_weight(34) == pytest.approx(4 * rate_weight(28))
     assert parse_count("80k") == 80_000
+
+
+@pytest.mark.parametrize("share", [0.999, 0.9, 0.5])
+def test_a_network_is_made_to_fit(share: float) -> None:
+    trainer, network, size = trained(3e-2)
+    spec = trainer._decoder.spec
+
+    def coded(tensors: object) -> bytes:
+        return encode_segment(Segment(0, 0, 6, spec, tuple(tensors)))[0]  # type: ignore[call-overload]
+
+    specs = tensor_specs(spec, 48, 36, 6)
+    fitted = quantize_network(specs, network.tensors, network.steps, coded, int(share * size))
+    assert 0.97 * share * size < len(coded(fitted)) <= share * size
+
+
+def test_cheaper_symbols_are_one_nearer_zero_where_little_is_lost() -> None:
+    rng = np.random.default_rng(0)
+    spec = TensorSpec("stem.weight", (40, 50, 1, 1))
+    values = rng.normal(0, 3, spec.shape).astype(np.float32)
+    tensor = quantize(spec, values, np.ones(1, np.float32))
+    cheap, cheaper = (_cheaper(tensor, values, price) for price in (0.01, 0.1))
+    for changed in (cheap, cheaper):
+        moved = np.abs(tensor.symbols.astype(int) - 128) - np.abs(changed.symbols.astype(int) - 128)
+        assert set(np.unique(moved)) == {0, 1}
+        close = np.abs(np.abs(values - np.trunc(values)) - 0.5)[moved == 1]
+        assert close.max() < 0.2
+    bits = [coded_bits(t.symbols, 128) for t in (tensor, cheap, cheaper)]
+    assert bits == sorted(bits, reverse=True)
+    assert bits[2] < 0.99 * bits[0]
+
+
+def test_a_size_that_nothing_reaches_is_refused() -> None:
+    trainer, network, _ = trained(3e-2, epochs=4)
+    specs = tensor_specs(trainer._decoder.spec, 48, 36, 6)
+    with pytest.raises(TargetError, match="does not fit 1 bytes"):
+        quantize_network(specs, network.tensors, network.steps, lambda _: b"ab", 1)

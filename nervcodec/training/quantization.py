@@ -19,17 +19,19 @@ from nervcodec.bitstream.segment import (
     scale_values,
 )
 from nervcodec.bitstream.tables import ALPHABET, CENTRE
-from nervcodec.bitstream.tensors import TensorSpec
+from nervcodec.bitstream.tensors import FRAME_TENSORS, TensorSpec
 from nervcodec.errors import TargetError
 
 Values = npt.NDArray[np.float32]
 
 LEVELS = ALPHABET - 1
 
+PRICES = (1e-3, 0.1)
+"""Squared steps that a bit may cost to fit a size; beyond, coarser steps do less harm."""
 COARSEST = 64.0
-"""Factor by which trained steps are made coarser at most to fit a size."""
-STEP_PRECISION = 2e-3
-"""To which that factor is found: a step has 8 bits."""
+"""Factor by which trained steps are made coarser at most."""
+PRECISION = 2e-3
+"""To which these are found: a step has 8 bits."""
 
 
 def quantize_network(
@@ -39,7 +41,10 @@ def quantize_network(
     coded: Callable[[Sequence[QuantizedTensor]], bytes],
     limit: int | None = None,
 ) -> tuple[QuantizedTensor, ...]:
-    """Symbols of a network's tensors; all steps are made coarser alike where they must fit.
+    """Symbols of a network's tensors; where they must fit, the fewest possible are changed.
+
+    For a little, symbols between two values go to the one nearer zero. For more, all steps are made
+    coarser alike, which costs more: the network has learnt to live with its rounding errors.
 
     Args:
         values: by name.
@@ -52,28 +57,72 @@ def quantize_network(
     """
     trained = steps or {}
 
-    def tensors(factor: float) -> tuple[QuantizedTensor, ...]:
+    def cheaper(price: float) -> tuple[QuantizedTensor, ...]:
+        return tuple(
+            _cheaper(tensor, values[tensor.spec.name], price)
+            if tensor.spec.name in trained
+            else tensor
+            for tensor in result
+        )
+
+    def coarser(factor: float) -> tuple[QuantizedTensor, ...]:
         scaled = {name: _upper_half(step * np.float32(factor)) for name, step in trained.items()}
         return tuple(quantize(spec, values[spec.name], scaled.get(spec.name)) for spec in specs)
 
-    result = tensors(1.0)
-    if limit is None or len(coded(result)) <= limit:
+    def fits(tensors: Sequence[QuantizedTensor]) -> bool:
+        return limit is None or len(coded(tensors)) <= limit
+
+    result = coarser(1.0)
+    if fits(result):
         return result
-    low, high = 1.0, COARSEST
-    result = tensors(high)
-    if not trained or len(coded(result)) > limit:
-        raise TargetError(
-            f"a network does not fit {limit} bytes: give it fewer parameters (--params) or "
-            "more epochs (--preset)"
-        )
-    while high / low > 1 + STEP_PRECISION:
+    if trained:
+        for changed, least, most in ((cheaper, *PRICES), (coarser, 1.0, COARSEST)):
+            if fits(changed(most)):
+                return _least(changed, fits, least, most)
+    raise TargetError(
+        f"a network does not fit {limit} bytes: give it fewer parameters (--params) or "
+        "more epochs (--preset)"
+    )
+
+
+def _least(
+    changed: Callable[[float], tuple[QuantizedTensor, ...]],
+    fits: Callable[[Sequence[QuantizedTensor]], bool],
+    low: float,
+    high: float,
+) -> tuple[QuantizedTensor, ...]:
+    """``changed`` by the smallest factor that fits, of which ``high`` is one."""
+    result = changed(high)
+    while high / low > 1 + PRECISION:
         middle = math.sqrt(low * high)
-        tried = tensors(middle)
-        if len(coded(tried)) <= limit:
+        tried = changed(middle)
+        if fits(tried):
             high, result = middle, tried
         else:
             low = middle
     return result
+
+
+def _cheaper(tensor: QuantizedTensor, values: Values, price: float) -> QuantizedTensor:
+    """``tensor`` with symbols one nearer zero where the bits saved are worth the error.
+
+    A bit is worth ``price`` squared steps: trained steps make an error in steps about equally bad
+    in all tensors. Embeddings stay, whose changes are coded.
+    """
+    symbols = tensor.symbols
+    if tensor.spec.name in FRAME_TENSORS or symbols.min() == symbols.max():
+        return tensor
+    levels = symbols.astype(np.int64) - tensor.zero
+    scaled = values / _along_channels(tensor.spec, scale_values(tensor.scales))
+    table = choose_table(symbols, tensor.zero)
+    used = np.unique(symbols)
+    bits = np.full(ALPHABET, np.inf)
+    bits[used] = -np.log2(table.frequencies()[table.to_indices(used)])
+    lower = levels - np.sign(levels)
+    saved = bits[symbols] - bits[lower + tensor.zero]
+    error = np.square(lower - scaled) - np.square(levels - scaled)
+    nearer = np.where(error < price * saved, lower, levels) + tensor.zero
+    return QuantizedTensor(tensor.spec, nearer.astype(np.uint8), tensor.zero, tensor.scales)
 
 
 def _upper_half(steps: Values) -> Values:

@@ -133,7 +133,7 @@ class EmbeddingSteps:
         The bits with them are those of all frames, from what these say. While gradients are taken,
         the embeddings are remembered.
         """
-        last = len(self.memory) - 1
+        last, indices = len(self.memory) - 1, indices.to(self.memory.device)
         steps = _coded(self.logs)
         scaled = _limited(embeddings / steps)
         if torch.is_grad_enabled():
@@ -214,7 +214,7 @@ class LearnedSteps:
 
     def rounded_embeddings(self, embeddings: Sequence[Tensor], indices: Tensor) -> Rounded:
         """The same of frames ``indices``; the bits are those of all frames, from what these say."""
-        values, bits = {}, torch.zeros((), device=indices.device)
+        values, bits = {}, torch.zeros(())
         pairs = zip(self._embeddings.items(), embeddings, strict=True)
         for (name, steps), embedding in pairs:
             values[name], more = steps.rounded(embedding, indices)

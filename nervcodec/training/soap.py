@@ -84,13 +84,12 @@ class Soap:
     def _follow(self, state: dict[str, Tensor], side: str, gradient: Tensor) -> None:
         """Update a preconditioner and, now and then, its basis by orthogonal iteration.
 
-        Second moments move with their directions when these change their order.
+        An eigenvalue decomposition would be a better beginning, but can fail to converge. Second
+        moments move with their directions when these change their order.
         """
         preconditioner, basis = state[side], state[f"{side}_basis"]
         preconditioner.lerp_(gradient @ gradient.T, 1 - self._beta2)
-        if self.steps == 1:
-            basis.copy_(torch.linalg.eigh(preconditioner)[1].flip(1))
-        elif self.steps % REFINE_EVERY == 0:
+        if self.steps <= REFINE_EVERY or self.steps % REFINE_EVERY == 0:
             energy = (basis * (preconditioner @ basis)).sum(dim=0)
             order = energy.argsort(descending=True)
             squares = state["exp_avg_sq"]

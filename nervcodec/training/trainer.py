@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from nervcodec.bitstream.segment import Segment, encode_segment
 from nervcodec.bitstream.syntax import ModelSpec
 from nervcodec.bitstream.tensors import FRAME_TENSORS, tensor_specs
 from nervcodec.config import DEFAULT_CRF, SOAP, TrainConfig, rate_weight
@@ -30,8 +29,7 @@ from nervcodec.models.positions import frame_times
 from nervcodec.samples import Frames, peak, sample_type
 from nervcodec.training.checkpoint import Floats, TrainerState
 from nervcodec.training.losses import SpectrumLoss
-from nervcodec.training.quantization import quantize
-from nervcodec.training.rate import LearnedSteps
+from nervcodec.training.quantized import QuantizedTraining, as_array
 from nervcodec.training.soap import LARGEST_SIDE, Soap
 
 WARMUP_START = 0.1
@@ -41,25 +39,6 @@ REPORT_SECONDS = 0.2
 AVERAGED_SHARE = 0.25
 """Share of an epoch over which the weights of a stopped training are averaged. At high learning
 rates single weights are noisy: on carphone the average gained 0.2 to 1.0 dB."""
-
-QUANTIZED_FROM = 0.3
-"""Share of the schedule after which tensors are rounded and their rate counts."""
-
-RATE_RAMP = 0.1
-"""Share of the schedule over which the rate's weight grows from 0 to what was asked for."""
-
-SIZE_GAIN = 20.0
-"""A size too large by a twentieth throughout a schedule makes lambda e times as large."""
-
-LARGEST_SHIFT = 0.02
-"""What the steps' logarithms are moved by at most in a step, to keep to a size."""
-
-TARGET_SHARE = 0.998
-"""Of a size to keep to, what the training aims at: a file must not exceed it."""
-
-STEP_RATE = 1e-2
-"""Learning rate of the logarithms of quantization steps (Adam)."""
-STEP_BETAS = (0.9, 0.999)
 
 
 @dataclass(frozen=True)
@@ -179,18 +158,19 @@ class Trainer:
         side = LARGEST_SIDE if config.optimizer == SOAP else 0
         self._optimizer = Soap(self._weights, *config.betas, side)
         self._parameters = dict(decoder.named_parameters())
-        self._spec, self._tensor_specs = spec, tensor_specs(spec, width, height, count)
-        self._learned: LearnedSteps | None = None
         weight = rate_weight(DEFAULT_CRF) if config.rate_weight is None else config.rate_weight
+        self._quantized: QuantizedTraining | None = None
         if weight > 0:
-            shapes = {s.name: s.shape for s in self._tensor_specs if s.name in FRAME_TENSORS}
-            self._learned = LearnedSteps(self._parameters, shapes, device)
-            self._step_optimizer = Soap(self._learned.parameters, *STEP_BETAS, largest_side=0)
-        self._pixels = count * height * width
-        self._target_bits = None if byte_target is None else 8.0 * byte_target
-        names = ("correction", "weights", "embeddings")
-        self._size = {name: torch.zeros(()) for name in names}
-        self._size["log_weight"] = torch.tensor(math.log(weight or 1.0))
+            self._quantized = QuantizedTraining(
+                spec,
+                tensor_specs(spec, width, height, count),
+                self._parameters,
+                rate_weight=weight,
+                pixels=count * height * width,
+                steps=self._steps,
+                byte_target=byte_target,
+                device=device,
+            )
 
     @property
     def step(self) -> int:
@@ -243,7 +223,7 @@ class Trainer:
                             loss=float(loss),
                             seconds_per_step=pace,
                             eta=pace * (self._steps - self._step_number),
-                            bytes=None if self._bits is None else round(self._bits / 8),
+                            bytes=None if self._begun is None else self._begun.bytes,
                         )
                     )
                     reported = time.perf_counter()
@@ -268,7 +248,7 @@ class Trainer:
         between = self._step_number % self._epoch_steps == 0
         shuffler = self._generator.get_state() if between else self._epoch_start
         tensors = self._state_tensors()
-        copies = {name: _array(tensor).copy() for name, tensor in tensors.items()}
+        copies = {name: as_array(tensor).copy() for name, tensor in tensors.items()}
         return TrainerState(self._step_number, shuffler.numpy().tobytes(), copies)
 
     @torch.no_grad()
@@ -286,8 +266,8 @@ class Trainer:
                 raise CheckpointError(f"the checkpoint has no fitting {name}")
             tensor.copy_(torch.from_numpy(values.copy()))
         self._optimizer.steps = state.step
-        if self._learned is not None:
-            self._step_optimizer.steps = max(0, state.step - self._quantized_from)
+        if self._quantized is not None:
+            self._quantized.restored(state.step)
         try:
             shuffler = np.frombuffer(state.shuffler, dtype=np.uint8).copy()
             self._generator.set_state(torch.from_numpy(shuffler))
@@ -301,17 +281,19 @@ class Trainer:
         tensors = {f"weight.{name}": p.detach() for name, p in self._weights.items()}
         tensors |= {f"average.{name}": p for name, p in self._averages.items()}
         tensors |= self._optimizer.tensors()
-        tensors |= {f"size.{name}": value for name, value in self._size.items()}
-        if self._learned is not None:
-            tensors |= {f"steps.{n}": p.detach() for n, p in self._learned.parameters.items()}
-            tensors |= {f"steps.{n}": p for n, p in self._step_optimizer.tensors().items()}
-            tensors |= {f"memory.{name}": values for name, values in self._learned.memory.items()}
-        return tensors
+        return tensors | (self._quantized.tensors() if self._quantized is not None else {})
 
     @property
-    def _quantized_from(self) -> int:
-        """The first step with rounded tensors."""
-        return math.ceil(QUANTIZED_FROM * self._steps)
+    def _begun(self) -> QuantizedTraining | None:
+        """The quantization, once a step was made with it."""
+        active = self._active
+        return active if active is not None and self._step_number > active.first_step else None
+
+    @property
+    def _active(self) -> QuantizedTraining | None:
+        """The quantization, if the next step is made with it."""
+        begun = self._quantized is not None and self._step_number >= self._quantized.first_step
+        return self._quantized if begun else None
 
     @torch.no_grad()
     def _load_weights(self, values: dict[str, Tensor]) -> None:
@@ -346,100 +328,38 @@ class Trainer:
     def _step(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """One optimizer step; the loss and each frame's mean squared error."""
         rate = learning_rate(self._step_number, self._steps, self._config)
-        learned = self._learned if self._step_number >= self._quantized_from else None
-        if learned is not None and self._step_number == self._quantized_from:
-            learned.begin(self._parameters, self._all_embeddings())
-            self._measure_size(learned)
+        active = self._active
+        if active is not None and self._step_number == active.first_step:
+            active.begin(self._all_embeddings())
         target = self._targets(indices)
         sources = self._sources(indices, target)
-        if learned is None:
+        if active is None:
             prediction = self._decoder(*sources)
             loss = self._loss(prediction, target)
         else:
-            prediction, weights, embeddings = self._quantized(learned, sources, indices)
-            weight = self._rate_weight() / self._pixels
-            loss = self._loss(prediction, target) + weight * (weights + embeddings)
-            self._size["weights"].copy_(weights.detach())
-            self._step_optimizer.zero_grad()
+            weights, sources, bits = active.rounded(sources, indices)
+            prediction = functional_call(self._decoder, weights, sources)
+            loss = self._loss(prediction, target) + active.price(self._step_number) * bits
+            active.zero_grad()
         self._optimizer.zero_grad()
         torch.autograd.backward(loss)
         self._optimizer.step(rate)
-        if learned is not None:
-            falling = min(1.0, 2 * rate / self._config.peak_rate)
-            self._step_optimizer.step(STEP_RATE * falling)
-            self._keep_to_size(learned)
         self._step_number += 1
         self._average()
-        if learned is not None and self._step_number % self._epoch_steps == 0:
-            self._measure_size(learned)
+        if active is not None:
+            active.step(min(1.0, 2 * rate / self._config.peak_rate))
+            if self._step_number % self._epoch_steps == 0:
+                active.measure()
         errors = (prediction.detach() - target).square().mean(dim=(1, 2, 3))
         return loss.detach(), errors
 
-    def _rate_weight(self) -> float:
-        """lambda, which grows to what was asked for or, slowly, follows a size to keep to."""
-        ramp = RATE_RAMP * self._steps
-        grown = min(1.0, (self._step_number - self._quantized_from) / ramp)
-        return grown * math.exp(float(self._size["log_weight"]))
-
-    @property
-    def _bits(self) -> float | None:
-        """What the segment would take now; None as long as nothing is quantized."""
-        size = self._size
-        if self._learned is None or not size["weights"]:
-            return None
-        return float(size["correction"] * (size["weights"] + size["embeddings"]))
-
-    def _keep_to_size(self, learned: LearnedSteps) -> None:
-        """Make all steps coarser or finer so that the size stays what it is to be.
-
-        lambda follows: where the steps are ever made coarser, bits are still too cheap.
-        """
-        if self._target_bits is None:
-            return
-        bits = self._bits
-        assert bits is not None
-        excess = bits - TARGET_SHARE * self._target_bits
-        shift = math.log(2) * excess / learned.values
-        learned.coarsen(max(-LARGEST_SHIFT, min(LARGEST_SHIFT, shift)))
-        relative = max(-1.0, min(1.0, excess / self._target_bits))
-        self._size["log_weight"] += SIZE_GAIN / self._steps * relative
-
-    @torch.no_grad()
-    def _measure_size(self, learned: LearnedSteps) -> None:
-        """Hold the estimated size against that of the segment as it would be coded now.
-
-        The embeddings' part is then taken for that of the whole next epoch: what one frame says
-        of all frames is too noisy.
-        """
-        values = {name: _array(p) for name, p in self._parameters.items()}
-        values |= {name: _array(embeddings) for name, embeddings in learned.memory.items()}
-        steps = {name: _array(step) for name, step in learned.steps().items()}
-        tensors = [quantize(s, values[s.name], steps[s.name]) for s in self._tensor_specs]
-        segment = Segment(0, 0, len(self._frames), self._spec, tuple(tensors))
-        weights, embeddings = learned.rounded(self._parameters).bits, learned.memory_bits()
-        bits = 8 * len(encode_segment(segment)[0])
-        self._size["weights"].copy_(weights)
-        self._size["embeddings"].fill_(embeddings)
-        self._size["correction"].copy_(bits / (weights + embeddings))
-
-    def _quantized(
-        self, learned: LearnedSteps, sources: tuple[Tensor, ...], indices: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Frames (B, 3, H, W) as a file would give them, bits of weights and of embeddings."""
-        weights = learned.rounded(self._parameters)
-        if self._encoder is None:
-            bits = torch.zeros((), device=self._device)
-        else:
-            embeddings = learned.rounded_embeddings(sources, indices)
-            sources, bits = tuple(embeddings.values.values()), embeddings.bits
-        return functional_call(self._decoder, weights.values, sources), weights.bits, bits
-
     def _predict(self, sources: tuple[Tensor, ...], indices: Tensor) -> Tensor:
         """Frames (B, 3, H, W) of the network as it stands, quantized if that has begun."""
-        if self._learned is None or self._step_number <= self._quantized_from:
-            prediction: Tensor = self._decoder(*sources)
-            return prediction
-        return self._quantized(self._learned, sources, indices)[0]
+        weights: dict[str, Tensor] = {**self._parameters}
+        if (active := self._begun) is not None:
+            weights, sources, _ = active.rounded(sources, indices)
+        prediction: Tensor = functional_call(self._decoder, weights, sources)
+        return prediction
 
     @torch.no_grad()
     def _all_embeddings(self) -> list[Tensor]:
@@ -451,7 +371,6 @@ class Trainer:
 
     @torch.no_grad()
     def _result(self) -> TrainedNetwork:
-        learned = self._learned if self._step_number > self._quantized_from else None
         sources, errors = [], []
         for indices in torch.split(torch.arange(len(self._frames)), self._config.batch):
             target = self._targets(indices)
@@ -460,20 +379,14 @@ class Trainer:
                 prediction = self._predict(sources[-1], indices)
                 rounded = (prediction * self._peak).round_().div_(self._peak)
                 errors.append((rounded - target).square().mean(dim=(1, 2, 3)))
-        tensors = {name: _array(p) for name, p in self._parameters.items()}
+        tensors = {name: as_array(p) for name, p in self._parameters.items()}
         if self._encoder is not None:
             for name, parts in zip(FRAME_TENSORS, zip(*sources, strict=True), strict=False):
-                tensors[name] = _array(torch.cat(parts))
+                tensors[name] = as_array(torch.cat(parts))
         if not all(np.isfinite(values).all() for values in tensors.values()):
             raise HfsvError("the training diverged: lower the learning rate (--lr)")
-        steps = None
-        if learned is not None:
-            steps = {name: _array(step) for name, step in learned.steps().items()}
+        steps = None if self._begun is None else self._begun.steps()
         return TrainedNetwork(tensors, _mean_psnr(torch.cat(errors)) if errors else None, steps)
-
-
-def _array(tensor: Tensor) -> npt.NDArray[np.float32]:
-    return tensor.detach().contiguous().cpu().numpy()
 
 
 def _mean_psnr(squared_errors: Tensor) -> float:

@@ -1,0 +1,174 @@
+"""The part of a training in which tensors are quantized: their steps, their rate, their size.
+
+:mod:`nervcodec.training.rate` estimates the rate; :mod:`nervcodec.training.trainer` owns this.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from nervcodec.bitstream.segment import Segment, encode_segment
+from nervcodec.bitstream.syntax import ModelSpec
+from nervcodec.bitstream.tensors import FRAME_TENSORS, TensorSpec
+from nervcodec.training.quantization import quantize
+from nervcodec.training.rate import LearnedSteps
+from nervcodec.training.soap import Soap
+
+QUANTIZED_FROM = 0.3
+"""Share of the schedule after which tensors are rounded and their rate counts."""
+
+RATE_RAMP = 0.1
+"""Share of the schedule over which the rate's weight grows from 0 to what was asked for."""
+
+STEP_RATE = 1e-2
+"""Learning rate of the logarithms of quantization steps (Adam)."""
+STEP_BETAS = (0.9, 0.999)
+
+SIZE_GAIN = 20.0
+"""A size too large by a twentieth throughout a schedule makes lambda e times as large."""
+
+LARGEST_SHIFT = 0.02
+"""What the steps' logarithms are moved by at most in a step, to keep to a size."""
+
+TARGET_SHARE = 0.995
+"""Of a size to keep to, what the training aims at: a file must not exceed it."""
+
+
+class QuantizedTraining:
+    """Steps of a network's tensors, trained together with it.
+
+    Args:
+        spec, specs: the network, and the tensors that a segment of it has.
+        weights: the decoder's tensors by name.
+        rate_weight: lambda, in loss a bit a pixel.
+        pixels: of all frames.
+        steps: of the whole training.
+        byte_target: what the segment is to take; lambda only begins at ``rate_weight`` then.
+        device: where the training is.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        specs: Sequence[TensorSpec],
+        weights: Mapping[str, Tensor],
+        *,
+        rate_weight: float,
+        pixels: int,
+        steps: int,
+        byte_target: int | None,
+        device: torch.device,
+    ) -> None:
+        shapes = {tensor.name: tensor.shape for tensor in specs if tensor.name in FRAME_TENSORS}
+        self._spec, self._specs, self._weights = spec, specs, weights
+        self._learned = LearnedSteps(weights, shapes, device)
+        self._optimizer = Soap(self._learned.parameters, *STEP_BETAS, largest_side=0)
+        self._pixels, self._steps = pixels, steps
+        self._target = None if byte_target is None else TARGET_SHARE * 8 * byte_target
+        self._log_weight = torch.tensor(math.log(rate_weight))
+        names = ("correction", "weights", "embeddings")
+        self._size = {name: torch.zeros(()) for name in names}
+
+    @property
+    def first_step(self) -> int:
+        """The first step of the training with rounded tensors."""
+        return math.ceil(QUANTIZED_FROM * self._steps)
+
+    @property
+    def bytes(self) -> int | None:
+        """What the segment would take now; None as long as nothing is quantized."""
+        bits = self._bits()
+        return round(bits / 8) if bits else None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What the rest of the training depends on, itself and not a copy."""
+        found = {f"steps.{name}": p.detach() for name, p in self._learned.parameters.items()}
+        found |= {f"steps.{name}": state for name, state in self._optimizer.tensors().items()}
+        found |= {f"memory.{name}": values for name, values in self._learned.memory.items()}
+        found |= {f"size.{name}": value for name, value in self._size.items()}
+        return found | {"log_weight": self._log_weight}
+
+    def restored(self, step: int) -> None:
+        """Told that the tensors are those of a training before its ``step``."""
+        self._optimizer.steps = max(0, step - self.first_step)
+
+    def begin(self, embeddings: Sequence[Tensor]) -> None:
+        """Choose the first steps; ``embeddings`` are those of all frames."""
+        self._learned.begin(self._weights, embeddings)
+        self.measure()
+
+    def rounded(
+        self, sources: tuple[Tensor, ...], indices: Tensor
+    ) -> tuple[dict[str, Tensor], tuple[Tensor, ...], Tensor]:
+        """The decoder's tensors and its frames' embeddings as a file would give them, its bits.
+
+        ``sources`` are the embeddings of frames ``indices``, or their times, which stay.
+        """
+        weights = self._learned.rounded(self._weights)
+        self._size["weights"].copy_(weights.bits.detach())
+        if not self._learned.memory:
+            return weights.values, sources, weights.bits
+        embeddings = self._learned.rounded_embeddings(sources, indices)
+        bits = weights.bits + embeddings.bits
+        return weights.values, tuple(embeddings.values.values()), bits
+
+    def price(self, step: int) -> float:
+        """What a bit costs in ``step``: it grows to what was asked for, or what the size needs."""
+        grown = min(1.0, (step - self.first_step) / (RATE_RAMP * self._steps))
+        return grown * math.exp(float(self._log_weight)) / self._pixels
+
+    def zero_grad(self) -> None:
+        self._optimizer.zero_grad()
+
+    def step(self, falling: float) -> None:
+        """Train the steps; their learning rate is ``falling``, 0 to 1, of its peak."""
+        self._optimizer.step(STEP_RATE * falling)
+        if self._target is None:
+            return
+        # Lambda alone would be too slow, and overshoot. It follows: where the steps are ever made
+        # coarser, bits are still too cheap.
+        excess = self._bits() - self._target
+        shift = math.log(2) * excess / self._learned.values
+        self._learned.coarsen(max(-LARGEST_SHIFT, min(LARGEST_SHIFT, shift)))
+        relative = max(-1.0, min(1.0, excess / self._target))
+        self._log_weight += SIZE_GAIN / self._steps * relative
+
+    @torch.no_grad()
+    def measure(self) -> None:
+        """Hold the estimated size against that of the segment as it would be coded now.
+
+        The embeddings' part is then taken for that of the whole next epoch: what one frame says
+        of all frames is too noisy.
+        """
+        values = {**self._weights, **self._learned.memory}
+        arrays = {name: as_array(tensor) for name, tensor in values.items()}
+        steps = self.steps()
+        tensors = [quantize(s, arrays[s.name], steps[s.name]) for s in self._specs]
+        segment = Segment(0, 0, self._frames, self._spec, tuple(tensors))
+        weights, embeddings = self._learned.rounded(self._weights).bits, self._learned.memory_bits()
+        bits = 8 * len(encode_segment(segment)[0])
+        self._size["weights"].copy_(weights)
+        self._size["embeddings"].fill_(embeddings)
+        self._size["correction"].fill_(bits / (float(weights) + embeddings))
+
+    def steps(self) -> dict[str, npt.NDArray[np.float32]]:
+        """The steps as the file has them, by name."""
+        return {name: as_array(step) for name, step in self._learned.steps().items()}
+
+    @property
+    def _frames(self) -> int:
+        return next((len(values) for values in self._learned.memory.values()), 1)
+
+    def _bits(self) -> float:
+        size = self._size
+        return float(size["correction"] * (size["weights"] + size["embeddings"]))
+
+
+def as_array(tensor: Tensor) -> npt.NDArray[np.float32]:
+    return tensor.detach().contiguous().cpu().numpy()
