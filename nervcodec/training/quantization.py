@@ -26,7 +26,7 @@ Values = npt.NDArray[np.float32]
 
 LEVELS = ALPHABET - 1
 
-PRICES = (1e-3, 0.1)
+PRICES = (1e-3, 0.3)
 """Squared steps that a bit may cost to fit a size; beyond, coarser steps do less harm."""
 COARSEST = 64.0
 """Factor by which trained steps are made coarser at most."""
