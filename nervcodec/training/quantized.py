@@ -30,6 +30,10 @@ STEP_RATE = 1e-2
 """Learning rate of the logarithms of quantization steps (Adam)."""
 STEP_BETAS = (0.9, 0.999)
 
+KEPT_FROM = 0.5
+"""Share of the schedule from which a size is kept to. Before, steps are still finding their
+proportions: to hold the size then spoils weights for the second embedding's sake."""
+
 SIZE_GAIN = 20.0
 """A size too large by a twentieth throughout a schedule makes lambda e times as large."""
 
@@ -126,10 +130,13 @@ class QuantizedTraining:
     def zero_grad(self) -> None:
         self._optimizer.zero_grad()
 
-    def step(self, falling: float) -> None:
-        """Train the steps; their learning rate is ``falling``, 0 to 1, of its peak."""
+    def step(self, number: int, falling: float) -> None:
+        """Train the steps, in step ``number`` of the training.
+
+        Their learning rate is ``falling``, 0 to 1, of its peak.
+        """
         self._optimizer.step(STEP_RATE * falling)
-        if self._target is None:
+        if self._target is None or number < KEPT_FROM * self._steps:
             return
         # Lambda alone would be too slow, and overshoot. It follows: where the steps are ever made
         # coarser, bits are still too cheap.
@@ -143,8 +150,8 @@ class QuantizedTraining:
     def measure(self) -> None:
         """Hold the estimated size against that of the segment as it would be coded now.
 
-        The embeddings' part is then taken for that of the whole next epoch: what one frame says
-        of all frames is too noisy.
+        The embeddings' part is then taken for that of the next steps: what one frame says of all
+        frames is too noisy.
         """
         values = {**self._weights, **self._learned.memory}
         arrays = {name: as_array(tensor) for name, tensor in values.items()}

@@ -17,9 +17,13 @@ import torch
 from torch import Tensor
 
 from nervcodec.bitstream.tables import ALPHABET, CENTRE
+from nervcodec.bitstream.tensors import DETAIL
 
 FIRST_BITS = 6.0
 """Bits a symbol at which the steps begin; the training makes them coarser where that pays."""
+
+FIRST_DETAIL_BITS = 3.0
+"""The same for the second embedding, most of which is not worth a bit."""
 
 GAUSSIAN_BITS = math.log2(math.sqrt(2 * math.pi * math.e))
 """Entropy of a Gaussian whose deviation is one step."""
@@ -107,10 +111,14 @@ class EmbeddingSteps:
     Args:
         shape: (frames, channels, rows, columns).
         device: where the training is.
+        first_bits: bits a symbol at which the steps begin.
     """
 
-    def __init__(self, shape: Sequence[int], device: torch.device) -> None:
+    def __init__(
+        self, shape: Sequence[int], device: torch.device, first_bits: float = FIRST_BITS
+    ) -> None:
         channels = (1, shape[1], 1, 1)
+        self._first_bits = first_bits
         self.logs = torch.zeros(channels, device=device, requires_grad=True)
         self.deviation = torch.zeros(channels, device=device, requires_grad=True)
         self.memory = torch.zeros(tuple(shape), device=device)
@@ -121,7 +129,8 @@ class EmbeddingSteps:
         self.memory.copy_(embeddings)
         axes = (0, 2, 3)
         spread, widest = embeddings.std(dim=axes), embeddings.abs().amax(dim=axes)
-        self.logs.copy_(_first_steps(spread, widest).view(1, -1, 1, 1))
+        steps = _first_steps(spread, widest, self._first_bits)
+        self.logs.copy_(steps.view(1, -1, 1, 1))
         if len(embeddings) > 1:
             change = embeddings.diff(dim=0).square().mean(dim=axes, keepdim=True).sqrt()
             steps = self.logs.exp()
@@ -173,7 +182,8 @@ class LearnedSteps:
     ) -> None:
         self._weights = WeightSteps(weights, device)
         self._embeddings = {
-            name: EmbeddingSteps(shape, device) for name, shape in embeddings.items()
+            name: EmbeddingSteps(shape, device, FIRST_DETAIL_BITS if name == DETAIL else FIRST_BITS)
+            for name, shape in embeddings.items()
         }
 
     @property
@@ -235,9 +245,9 @@ class LearnedSteps:
         return self._weights.steps() | own
 
 
-def _first_steps(spread: Tensor, widest: Tensor) -> Tensor:
-    """Logarithms of steps at which symbols take ``FIRST_BITS``, and all of them fit."""
-    steps = spread * 2 ** (GAUSSIAN_BITS - FIRST_BITS)
+def _first_steps(spread: Tensor, widest: Tensor, bits: float = FIRST_BITS) -> Tensor:
+    """Logarithms of steps at which symbols take ``bits``, and all of them fit."""
+    steps = spread * 2 ** (GAUSSIAN_BITS - bits)
     return torch.maximum(steps, widest / (CENTRE - 1)).clamp_min(1e-6).log()
 
 

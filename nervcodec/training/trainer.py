@@ -33,6 +33,9 @@ from nervcodec.training.quantized import QuantizedTraining, as_array
 from nervcodec.training.soap import LARGEST_SIDE, Soap
 
 WARMUP_START = 0.1
+LEAST_MEASURED = 25
+"""Steps between two measurements of the size, a quarter of an epoch in longer ones."""
+
 REPORT_SECONDS = 0.2
 """How often the progress callback is called at most."""
 
@@ -347,8 +350,8 @@ class Trainer:
         self._step_number += 1
         self._average()
         if active is not None:
-            active.step(min(1.0, 2 * rate / self._config.peak_rate))
-            if self._step_number % self._epoch_steps == 0:
+            active.step(self._step_number, min(1.0, 2 * rate / self._config.peak_rate))
+            if self._step_number % max(LEAST_MEASURED, self._epoch_steps // 4) == 0:
                 active.measure()
         errors = (prediction.detach() - target).square().mean(dim=(1, 2, 3))
         return loss.detach(), errors
