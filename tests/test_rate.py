@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -216,3 +218,16 @@ def test_a_size_that_nothing_reaches_is_refused() -> None:
     specs = tensor_specs(trainer._decoder.spec, 48, 36, 6)
     with pytest.raises(TargetError, match="does not fit 1 bytes"):
         quantize_network(specs, network.tensors, network.steps, lambda _: b"ab", 1)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--crf", "20", "--target-size", "5k"], ["--lambda", "0", "--bpp", "0.1"], ["--crf", "61"]],
+)
+def test_options_that_exclude_each_other(
+    tmp_path: Path, source: Path, arguments: list[str]
+) -> None:
+    program = [sys.executable, "-c", "from nervcodec.cli.main import main; main()"]
+    command = [*program, "encode", str(source), str(tmp_path / "o.hfsv"), *arguments]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 2
+    assert not list(tmp_path.iterdir())
