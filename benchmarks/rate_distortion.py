@@ -177,9 +177,10 @@ def show(clip: str) -> None:
     print("|---|---|---|---|---|---|")
     for name, points in found.items():
         for p in points:
+            similarity = "-" if p["ms_ssim"] is None else f"{p['ms_ssim']:.4f}"
             print(
                 f"| {name} | {p['bytes']:,} | {p['psnr']:.2f} | {p['psnr_611']:.2f} | "
-                f"{p['ms_ssim']:.4f} | {p['encode_seconds']:.0f} |"
+                f"{similarity} | {p['encode_seconds']:.0f} |"
             )
     print("\n| BD-rate (Akima, RGB) of | against | percent | overlap | |")
     print("|---|---|---|---|---|")

@@ -25,7 +25,7 @@ from tools.bunny import bunny_path
 
 FOLDER = Path("demo")
 SIZE = (320, 180)
-ENCODE_OPTIONS = ["--size", f"{SIZE[0]}x{SIZE[1]}", "--target-size", "60k", "--epochs", "8"]
+ENCODE_OPTIONS = ["--size", f"{SIZE[0]}x{SIZE[1]}", "--bpp", "0.063", "--epochs", "8"]
 ANCHORS = (("libx264", "medium"), ("libx265", "medium"))
 
 
