@@ -9,7 +9,7 @@ STAMP = $(VENV)/.installed
 help:            ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
 
-$(STAMP): setup.cfg setup.py pyproject.toml constraints.txt nervcodec/fast/kernels.c nervcodec/fast/kernels.h
+$(STAMP): setup.cfg setup.py pyproject.toml constraints.txt $(wildcard nervcodec/fast/*.[ch])
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $(STAMP)

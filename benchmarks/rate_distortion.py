@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 import nervcodec
 from nervcodec.compare.anchors import encode_anchor
 from nervcodec.compare.bd_rate import BdFigure, bd_rate
-from nervcodec.config import ADAM, EncodeConfig, ModelConfig, SizeTarget, TrainConfig
+from nervcodec.config import ADAM, AS_PUBLISHED, EncodeConfig, ModelConfig, SizeTarget, TrainConfig
 from nervcodec.rate_control import choose_strides
 from nervcodec.video.reader import VideoReader
 from tools.paper_tables.experiments import SMALL, Clip
@@ -97,6 +97,7 @@ def config_of(job: Job, threads: int | None) -> EncodeConfig:
         train=TrainConfig(
             epochs=job.epochs,
             optimizer=ADAM,
+            encoder=AS_PUBLISHED,
             rate_weight=0.0,
             hfs_weight=TrainConfig.hfs_weight if extended else 0.0,
         ),

@@ -40,6 +40,11 @@ SOAP, ADAM = "soap", "adam"
 OPTIMIZERS = {SOAP: (3e-3, 0.95, 0.95), ADAM: (4e-3, 0.9, 0.999)}
 """Peak learning rate and the two decays of each optimizer, where nothing else is said."""
 
+COMPACT, AS_PUBLISHED = "compact", "hnerv"
+ENCODERS = {COMPACT: (32, 2), AS_PUBLISHED: (64, 4)}
+"""Channels of HNeRV's content encoder, and how many times as many its blocks have inside. The file
+does not hold it: a smaller one leaves more time for the network that it does hold."""
+
 DEFAULT_CRF = 30.0
 MIN_CRF, MAX_CRF = 0.0, 60.0
 REFERENCE_CRF = 28.0
@@ -83,6 +88,7 @@ class TrainConfig:
         hfs_weight, hfs_gain, hfs_cutoff: beta, g and m of the HFS loss; no cutoff scales m
             with the frame; a weight of 0 is plain MSE.
         phi: initial weights of HFSCM's bands LL, HL, LH and HH.
+        encoder: one of :data:`ENCODERS`.
         seed: of everything random.
     """
 
@@ -98,6 +104,7 @@ class TrainConfig:
     hfs_gain: float = 3.0
     hfs_cutoff: int | None = None
     phi: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
+    encoder: str = COMPACT
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -120,6 +127,7 @@ class TrainConfig:
             "must be 1 or more",
         )
         _require(all(abs(value) <= 1000 for value in self.phi), "phi", self.phi, "beyond 1000")
+        _require(self.encoder in ENCODERS, "encoder", self.encoder, f"not one of {[*ENCODERS]}")
         _require(0 <= self.seed < 1 << 63, "seed", self.seed, "not in 0..2^63-1")
 
     @property

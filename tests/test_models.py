@@ -21,9 +21,10 @@ from nervcodec.bitstream.tensors import FRAME_TENSORS, tensor_specs
 from nervcodec.errors import BitstreamError
 from nervcodec.inference import FramesDigest, SegmentRenderer
 from nervcodec.models import blocks
-from nervcodec.models.blocks import Conv, Hfscm, Stage, channels_last, haar, upsampled_bands
+from nervcodec.models.blocks import Conv, Hfscm, Stage, channels_last
 from nervcodec.models.content_encoder import ContentEncoder
 from nervcodec.models.frame_decoder import FrameDecoder
+from nervcodec.models.operations import haar, upsampled_bands
 from nervcodec.training.quantization import quantize
 
 DETAILS = (None, DetailSpec(0, 2), DetailSpec(1, 1))
@@ -411,7 +412,7 @@ def test_frames_come_in_the_order_asked_for_whatever_the_batch() -> None:
 def test_every_parameter_gets_a_gradient(attention: Attention, detail: DetailSpec | None) -> None:
     torch.manual_seed(3)
     spec = tiny_model(attention, detail)
-    encoder, decoder = ContentEncoder(spec, 13, 11), FrameDecoder(spec, 13, 11)
+    encoder, decoder = ContentEncoder(spec, 13, 11, 8, 2), FrameDecoder(spec, 13, 11)
     frames = torch.rand(2, 3, 11, 13)
     loss = (decoder(*encoder(frames)) - frames).square().mean()
     torch.autograd.backward(loss)
@@ -428,7 +429,7 @@ def test_sizes_that_strides_do_not_divide(
     width: int, height: int, detail: DetailSpec | None
 ) -> None:
     spec = tiny_model(detail=detail)
-    encoder, decoder = ContentEncoder(spec, width, height), FrameDecoder(spec, width, height)
+    encoder, decoder = ContentEncoder(spec, width, height, 8, 2), FrameDecoder(spec, width, height)
     frames = torch.rand(2, 3, height, width)
     with torch.no_grad():
         embeddings = encoder(frames)
@@ -444,8 +445,8 @@ def test_sizes_that_strides_do_not_divide(
 def test_the_encoder_extends_by_the_last_row_and_column() -> None:
     torch.manual_seed(5)
     spec = tiny_model()
-    encoder = ContentEncoder(spec, 8, 7)
-    whole = ContentEncoder(spec, 12, 12)
+    encoder = ContentEncoder(spec, 8, 7, 8, 2)
+    whole = ContentEncoder(spec, 12, 12, 8, 2)
     whole.load_state_dict(encoder.state_dict())
     frames = torch.rand(1, 3, 7, 8)
     columns = frames[..., [*range(8), 7, 7, 7, 7]]
@@ -479,7 +480,7 @@ def test_channels_last_changes_the_layout_only() -> None:
 
 def test_the_content_encoder_starts_as_convnext_does() -> None:
     torch.manual_seed(0)
-    encoder = ContentEncoder(tiny_model(), 12, 12)
+    encoder = ContentEncoder(tiny_model(), 12, 12, 8, 2)
     weights = torch.cat([p.flatten() for n, p in encoder.named_parameters() if p.dim() == 4])
     assert float(weights.detach().std()) == pytest.approx(0.02, rel=0.1)
     for name, parameter in encoder.named_parameters():

@@ -11,6 +11,7 @@ from nervcodec.bitstream.syntax import Attention, HfscmSpec
 from nervcodec.cli.rate_options import chosen_rate_weight
 from nervcodec.config import (
     ARCHITECTURES,
+    ENCODERS,
     HFS_HNERV,
     HNERV,
     OPTIMIZERS,
@@ -134,6 +135,14 @@ _OPTIONS = (
         default=None,
         help="m of the HFS loss.  [default: 17 x shorter side / 640]",
     ),
+    click.option(
+        "--encoder",
+        type=click.Choice(tuple(ENCODERS)),
+        default=_TRAIN.encoder,
+        show_default=True,
+        help="HNeRV's content encoder, which no file holds: compact, or as published, which "
+        "takes longer.",
+    ),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
 )
 
@@ -162,6 +171,7 @@ def train_config(options: dict[str, Any]) -> TrainConfig:
         hfs_cutoff=options["hfs_cutoff"],
         phi=_phi(options["phi"]) if options["phi"] else _TRAIN.phi,
         rate_weight=chosen_rate_weight(options),
+        encoder=options["encoder"],
         seed=options["seed"],
     )
 

@@ -9,6 +9,7 @@
  * rows that they are told.
  */
 
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,15 @@
 #define SPAN 64   /* places that are treated together where each stands alone */
 #define MAX_ROWS 16
 #define MAX_OUTPUTS 6 /* computed together: with 4 vectors of columns they fill 32 registers */
+
+#define LEAST_WORK 200000 /* multiplications of a training that are worth a second thread */
+#define MAX_TAPS 7 /* shifted inputs that are multiplied together for a gradient */
+
+/* As nervcodec/training/rate.py has them: */
+#define LOWEST_SYMBOL -128.0f
+#define HIGHEST_SYMBOL 127.0f
+#define LEAST_DEVIATION 0.1f
+#define LEAST_PROBABILITY 1e-9f
 
 #define NOT_A_NUMBER 1
 
@@ -39,12 +49,25 @@ struct convolution {
     const float *bias;    /* (outputs) */
 };
 
+/* A convolution of a training: (outputs, inputs, kernel, kernel) weights, kernel odd. Where it is
+ * `depthwise`, as many outputs as inputs stand alone. */
+struct layer {
+    int32_t images, inputs, outputs, height, width, kernel, depthwise;
+};
+
 struct map {
     float *values;
     int32_t height, width;
 };
 
 static long round_up(long value, long unit) { return (value + unit - 1) / unit * unit; }
+
+#include "threads.h"
+
+static float *memory_of(long values)
+{
+    return aligned_alloc(64, round_up(values * sizeof(float), 64));
+}
 
 static long pitch_of(const struct map *map) { return round_up(map->width, PITCH); }
 
@@ -74,10 +97,13 @@ static int block_size(int outputs, int first)
 
 #define LANES 4
 #define VECTORS 2
+#define REGISTERS 16
 #define NAME(name) name##_plain
 #include "kernels.h"
+#include "training.h"
 #undef LANES
 #undef VECTORS
+#undef REGISTERS
 #undef NAME
 
 #ifdef HAS_VARIANTS
@@ -85,10 +111,13 @@ static int block_size(int outputs, int first)
 #pragma GCC target("avx2,fma")
 #define LANES 8
 #define VECTORS 2
+#define REGISTERS 16
 #define NAME(name) name##_avx2
 #include "kernels.h"
+#include "training.h"
 #undef LANES
 #undef VECTORS
+#undef REGISTERS
 #undef NAME
 #pragma GCC pop_options
 
@@ -96,10 +125,13 @@ static int block_size(int outputs, int first)
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,fma,prefer-vector-width=512")
 #define LANES 16
 #define VECTORS 4
+#define REGISTERS 32
 #define NAME(name) name##_avx512
 #include "kernels.h"
+#include "training.h"
 #undef LANES
 #undef VECTORS
+#undef REGISTERS
 #undef NAME
 #pragma GCC pop_options
 #endif
@@ -177,4 +209,125 @@ int32_t hfsv_samples(int32_t level, const struct map *logits, const struct map *
 {
     return DISPATCH(level, samples, logits, added, after, peak, out, bytes, height, width, first,
                     last);
+}
+
+/* How many threads compute one operation of a training, from 1 to MAX_THREADS. */
+int32_t hfsv_use_threads(int32_t level, int32_t threads)
+{
+    (void)level;
+    atomic_store(&pool.wanted, threads < 1 ? 1 : threads > MAX_THREADS ? MAX_THREADS : threads);
+    return 0;
+}
+
+/* A training's convolution of (images, inputs, height, width) to (images, outputs, height, width),
+ * with zeros around the maps. -1 where memory is wanting. */
+int32_t hfsv_layer_forward(int32_t level, const struct layer *layer, const float *in,
+                           const float *weights, const float *bias, float *out)
+{
+    return DISPATCH(level, layer_forward, layer, in, weights, bias, out);
+}
+
+/* Gradients of its input, unless that is NULL, its weights and its bias, from those of its
+ * output. -1 where memory is wanting. */
+int32_t hfsv_layer_backward(int32_t level, const struct layer *layer, const float *in,
+                            const float *weights, const float *gradients, float *in_gradients,
+                            float *weight_gradients, float *bias_gradients)
+{
+    return DISPATCH(level, layer_backward, layer, in, weights, gradients, in_gradients,
+                    weight_gradients, bias_gradients);
+}
+
+int32_t hfsv_gelu_forward(int32_t level, const float *in, float *out, int64_t count)
+{
+    return DISPATCH(level, gelu_forward, in, out, count);
+}
+
+int32_t hfsv_gelu_backward(int32_t level, const float *in, const float *gradients, float *out,
+                           int64_t count)
+{
+    return DISPATCH(level, gelu_backward, in, gradients, out, count);
+}
+
+/* PixelShuffle by `stride` and GELU: (channels * stride^2, height, width) to (channels, height *
+ * stride, width * stride). */
+int32_t hfsv_shuffle_forward(int32_t level, const float *in, int32_t channels, int32_t height,
+                             int32_t width, int32_t stride, float *out)
+{
+    return DISPATCH(level, shuffle_forward, in, channels, height, width, stride, out);
+}
+
+int32_t hfsv_shuffle_backward(int32_t level, const float *in, const float *gradients,
+                              int32_t channels, int32_t height, int32_t width, int32_t stride,
+                              float *out)
+{
+    return DISPATCH(level, shuffle_backward, in, gradients, channels, height, width, stride, out);
+}
+
+/* out = f * sigmoid(logits) + f of maps of `map` values; `logits` has one for all, or one each. */
+int32_t hfsv_gate_forward(int32_t level, const float *in, const float *logits,
+                          int32_t logit_channels, int32_t channels, int64_t map, float *out)
+{
+    return DISPATCH(level, gate_forward, in, logits, logit_channels, channels, map, out);
+}
+
+int32_t hfsv_gate_backward(int32_t level, const float *in, const float *logits,
+                           const float *gradients, int32_t logit_channels, int32_t channels,
+                           int64_t map, float *in_gradients, float *logit_gradients)
+{
+    return DISPATCH(level, gate_backward, in, logits, gradients, logit_channels, channels, map,
+                    in_gradients, logit_gradients);
+}
+
+/* Mean 0 and variance 1 over the channels at every place, then a scale and a shift a channel.
+ * -1 where memory is wanting. */
+int32_t hfsv_norm_forward(int32_t level, const float *in, const float *scale, const float *shift,
+                          int32_t channels, int64_t map, float epsilon, float *out)
+{
+    return DISPATCH(level, norm_forward, in, scale, shift, channels, map, epsilon, out);
+}
+
+/* Gradients are added to those of scale and shift. -1 where memory is wanting. */
+int32_t hfsv_norm_backward(int32_t level, const float *in, const float *scale,
+                           const float *gradients, int32_t channels, int64_t map, float epsilon,
+                           float *in_gradients, float *scale_gradients, float *shift_gradients)
+{
+    return DISPATCH(level, norm_backward, in, scale, gradients, channels, map, epsilon,
+                    in_gradients, scale_gradients, shift_gradients);
+}
+
+/* gelu([X, B_LL, B_HL, B_LH, B_HH]) of HFSCM. -1 where memory is wanting. */
+int32_t hfsv_bands_forward(int32_t level, const float *in, const float *phi, int32_t channels,
+                           int32_t height, int32_t width, float *out)
+{
+    return DISPATCH(level, bands_forward, in, phi, channels, height, width, out);
+}
+
+/* Gradients are added to those of phi. -1 where memory is wanting. */
+int32_t hfsv_bands_backward(int32_t level, const float *in, const float *phi,
+                            const float *gradients, int32_t channels, int32_t height,
+                            int32_t width, float *in_gradients, float *phi_gradients)
+{
+    return DISPATCH(level, bands_backward, in, phi, gradients, channels, height, width,
+                    in_gradients, phi_gradients);
+}
+
+/* Values of tensors, tensor t from bounds[t] to bounds[t + 1], rounded to multiples of its step,
+ * and their bits; the gradients of the bits by each value and step. -1 where memory is wanting. */
+int32_t hfsv_rate_forward(int32_t level, const float *values, const int64_t *bounds,
+                          int32_t tensors, const float *steps, float *rounded, float *slopes,
+                          float *step_slopes, float *bits)
+{
+    return DISPATCH(level, rate_forward, values, bounds, tensors, steps, rounded, slopes,
+                    step_slopes, bits);
+}
+
+/* Gradients by values and steps (in `step_slopes`), from `given` by the rounded values and `price`
+ * by each bit. */
+int32_t hfsv_rate_backward(int32_t level, const float *values, const int64_t *bounds,
+                           int32_t tensors, const float *steps, const float *rounded,
+                           const float *slopes, const float *given, float price, float *gradients,
+                           float *step_slopes)
+{
+    return DISPATCH(level, rate_backward, values, bounds, tensors, steps, rounded, slopes, given,
+                    price, gradients, step_slopes);
 }

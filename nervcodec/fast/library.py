@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.machinery
-from ctypes import POINTER, Structure, c_float, c_int32, c_void_p
+from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 
@@ -38,6 +38,15 @@ class MapStruct(Structure):
     _fields_ = (("values", FLOATS), ("height", c_int32), ("width", c_int32))
 
 
+class LayerStruct(Structure):
+    """``struct layer`` of kernels.c."""
+
+    _fields_ = tuple(
+        (name, c_int32)
+        for name in ("images", "inputs", "outputs", "height", "width", "kernel", "depthwise")
+    )
+
+
 _MAP, _CONVOLUTION = POINTER(MapStruct), POINTER(ConvolutionStruct)
 _ROWS = (c_int32, c_int32)
 _SIGNATURES = {
@@ -48,6 +57,21 @@ _SIGNATURES = {
     "hfsv_gate": (_MAP, _MAP, c_int32, _MAP, c_int32, c_int32, *_ROWS),
     "hfsv_add": (_MAP, _MAP, c_int32, *_ROWS),
     "hfsv_samples": (_MAP, _MAP, c_int32, c_float, c_void_p, c_int32, c_int32, c_int32, *_ROWS),
+    "hfsv_use_threads": (c_int32,),
+    "hfsv_layer_forward": (POINTER(LayerStruct), *4 * (c_void_p,)),
+    "hfsv_layer_backward": (POINTER(LayerStruct), *6 * (c_void_p,)),
+    "hfsv_gelu_forward": (*2 * (c_void_p,), c_int64),
+    "hfsv_gelu_backward": (*3 * (c_void_p,), c_int64),
+    "hfsv_shuffle_forward": (c_void_p, *4 * (c_int32,), c_void_p),
+    "hfsv_shuffle_backward": (*2 * (c_void_p,), *4 * (c_int32,), c_void_p),
+    "hfsv_gate_forward": (*2 * (c_void_p,), c_int32, c_int32, c_int64, c_void_p),
+    "hfsv_gate_backward": (*3 * (c_void_p,), c_int32, c_int32, c_int64, *2 * (c_void_p,)),
+    "hfsv_norm_forward": (*3 * (c_void_p,), c_int32, c_int64, c_float, c_void_p),
+    "hfsv_norm_backward": (*3 * (c_void_p,), c_int32, c_int64, c_float, *3 * (c_void_p,)),
+    "hfsv_bands_forward": (*2 * (c_void_p,), *3 * (c_int32,), c_void_p),
+    "hfsv_bands_backward": (*3 * (c_void_p,), *3 * (c_int32,), *2 * (c_void_p,)),
+    "hfsv_rate_forward": (*2 * (c_void_p,), c_int32, *5 * (c_void_p,)),
+    "hfsv_rate_backward": (*2 * (c_void_p,), c_int32, *4 * (c_void_p,), c_float, *2 * (c_void_p,)),
 }
 
 

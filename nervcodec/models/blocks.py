@@ -1,4 +1,4 @@
-"""Building blocks of the decoder: convolution, upsampling stage, and HFSCM with its Haar step.
+"""Building blocks of the decoder: convolution, upsampling stage, and HFSCM.
 
 :mod:`nervcodec.models.frame_decoder` puts them together.
 """
@@ -17,6 +17,7 @@ from nervcodec.bitstream.tensors import (
     attention_conv,
     attention_width,
 )
+from nervcodec.models.operations import TORCH, lifted_bands
 
 TILE_BYTES = 1 << 28
 """Working memory of one tile of a float64 convolution."""
@@ -37,12 +38,15 @@ class Conv(nn.Conv2d):
     the map is computed in tiles; each output value is the same sum.
     """
 
+    operations = TORCH
+
     def __init__(self, inputs: int, outputs: int, kernel: int, groups: int = 1) -> None:
         super().__init__(inputs, outputs, kernel, padding=kernel // 2, groups=groups)
 
     def forward(self, input: Tensor) -> Tensor:
         if input.dtype != torch.float64:
-            return super().forward(input)
+            assert self.bias is not None
+            return self.operations.convolve(input, self.weight, self.bias, self.groups)
         batch, channels, height, width = input.shape
         kernel = self.kernel_size[0]
         values = TILE_BYTES // (8 * kernel * kernel * channels)
@@ -59,37 +63,6 @@ class Conv(nn.Conv2d):
                     tile, self.weight, self.bias, groups=self.groups
                 )
         return out
-
-
-def haar(x: Tensor) -> Tensor:
-    """One Haar step with averages: (B, C, H, W) of even H, W to (B, 4, C, H/2, W/2).
-
-    With a b / c d a 2x2 square, LL = (a+b+c+d)/4, HL = (a-b+c-d)/4, LH = (a+b-c-d)/4,
-    HH = (a-b-c+d)/4, in this order.
-    """
-    a, b = x[:, :, 0::2, 0::2], x[:, :, 0::2, 1::2]
-    c, d = x[:, :, 1::2, 0::2], x[:, :, 1::2, 1::2]
-    top_sum, top_difference, bottom_sum, bottom_difference = a + b, a - b, c + d, c - d
-    bands = (
-        top_sum + bottom_sum,
-        top_difference + bottom_difference,
-        top_sum - bottom_sum,
-        top_difference - bottom_difference,
-    )
-    return torch.stack(bands, dim=1) / 4
-
-
-def upsampled_bands(x: Tensor) -> Tensor:
-    """The four Haar bands of ``x`` back at its size: (B, C, H, W) to (B, 4, C, H, W).
-
-    Odd sizes are extended by repeating the last row or column, and cropped afterwards.
-    Upsampling is bilinear between sample centres (half-pixel, edges clamped).
-    """
-    batch, channels, height, width = x.shape
-    even = F.pad(x, [0, width % 2, 0, height % 2], mode="replicate")
-    bands = haar(even).flatten(1, 2)  # (B, 4C, H/2, W/2)
-    full = F.interpolate(bands, scale_factor=2.0, mode="bilinear", align_corners=False)
-    return full[:, :, :height, :width].reshape(batch, BANDS, channels, height, width)
 
 
 def standardised(x: Tensor, axes: tuple[int, ...]) -> Tensor:
@@ -112,6 +85,8 @@ class Hfscm(nn.Module):
     ``norm`` does nothing, or makes mean 0 and variance 1 of all values of a frame's map.
     """
 
+    operations = TORCH
+
     def __init__(self, channels: int, spec: HfscmSpec) -> None:
         super().__init__()
         inner = attention_width(channels, spec.reduction)
@@ -126,25 +101,22 @@ class Hfscm(nn.Module):
             Conv(channels, channels, spec.extra_kernel) for _ in range(spec.extra_convs)
         )
 
-    def _spatial_attention(self, x: Tensor) -> Tensor:
-        """Attention in (0, 1): (B, 1 or C, H, W)."""
+    def _attention_logits(self, x: Tensor) -> Tensor:
+        """Of the spatial attention, before the sigmoid: (B, 1 or C, H, W)."""
         reduced = self.spatial_reduce(x)
-        bands = upsampled_bands(reduced) * self.phi.view(1, BANDS, 1, 1, 1)
-        lifted = (bands + reduced.unsqueeze(1)).flatten(1, 2)
-        features = torch.cat([reduced, lifted], dim=1)  # (B, 5 C/r, H, W)
         if self.norm:
-            features = standardised(features, (1, 2, 3))
-        logits: Tensor = self.spatial_expand(F.gelu(features))
-        if self.attention is Attention.GROUPED:
-            logits = logits[:, : x.shape[1]]
-        return torch.sigmoid(logits)
+            features = F.gelu(standardised(lifted_bands(reduced, self.phi), (1, 2, 3)))
+        else:
+            features = self.operations.band_features(reduced, self.phi)  # (B, 5 C/r, H, W)
+        logits: Tensor = self.spatial_expand(features)
+        return logits[:, : x.shape[1]] if self.attention is Attention.GROUPED else logits
 
     def forward(self, f1: Tensor) -> Tensor:
-        gate = torch.sigmoid(self.channel_expand(F.gelu(self.channel_reduce(f1))))
-        f2 = f1 * gate + f1
-        out = f2 * self._spatial_attention(f2) + f2
+        gelu, gate = self.operations.gelu, self.operations.gate
+        f2 = gate(f1, self.channel_expand(gelu(self.channel_reduce(f1))))
+        out = gate(f2, self._attention_logits(f2))
         for conv in self.extra:
-            out = conv(F.gelu(out))
+            out = conv(gelu(out))
         return out + f1
 
 
@@ -154,6 +126,8 @@ class Stage(nn.Module):
     With E-NeRV's transformer every channel is normalised over its map and gets scale and shift
     from the branch of time before, and the first stage may have two convolutions.
     """
+
+    operations = TORCH
 
     def __init__(self, inputs: int, spec: ModelSpec, index: int) -> None:
         super().__init__()
@@ -177,6 +151,8 @@ class Stage(nn.Module):
         if self.modulate is not None:
             scale, shift = self.modulate(modulation).chunk(2, dim=1)
             x = standardised(x, (2, 3)) * (1 + scale) + shift
-        x = F.pixel_shuffle(self.conv(x), self.stride)
-        x = F.gelu(x if self.widen is None else self.widen(x))
+        if self.widen is None:
+            x = self.operations.shuffled_gelu(self.conv(x), self.stride)
+        else:
+            x = F.gelu(self.widen(F.pixel_shuffle(self.conv(x), self.stride)))
         return x if self.hfscm is None else self.hfscm(x)

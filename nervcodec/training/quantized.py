@@ -17,7 +17,7 @@ from nervcodec.bitstream.segment import Segment, encode_segment
 from nervcodec.bitstream.syntax import ModelSpec
 from nervcodec.bitstream.tensors import FRAME_TENSORS, TensorSpec
 from nervcodec.training.quantization import quantize
-from nervcodec.training.rate import LearnedSteps
+from nervcodec.training.rate import LearnedSteps, Rounding, rounded_values
 from nervcodec.training.soap import Soap
 
 QUANTIZED_FROM = 0.3
@@ -55,6 +55,7 @@ class QuantizedTraining:
         steps: of the whole training.
         byte_target: what the segment is to take; lambda only begins at ``rate_weight`` then.
         device: where the training is.
+        rounding: by what the weights are rounded.
     """
 
     def __init__(
@@ -68,10 +69,11 @@ class QuantizedTraining:
         steps: int,
         byte_target: int | None,
         device: torch.device,
+        rounding: Rounding = rounded_values,
     ) -> None:
         shapes = {tensor.name: tensor.shape for tensor in specs if tensor.name in FRAME_TENSORS}
         self._spec, self._specs, self._weights = spec, specs, weights
-        self._learned = LearnedSteps(weights, shapes, device)
+        self._learned = LearnedSteps(weights, shapes, device, rounding)
         self._optimizer = Soap(self._learned.parameters, *STEP_BETAS, largest_side=0)
         self._pixels, self._steps = pixels, steps
         self._target = None if byte_target is None else TARGET_SHARE * 8 * byte_target

@@ -9,7 +9,7 @@ the format codes. :mod:`nervcodec.training.trainer` adds lambda times it to the 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -44,62 +44,76 @@ class Rounded:
     bits: Tensor
 
 
+Rounding = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+""":func:`rounded_values`, or what gives the same."""
+
+
+def rounded_values(values: Tensor, steps: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor]:
+    """Values of tensors rounded to multiples of their steps, and the bits of them all.
+
+    Args:
+        values: (N,), all tensors one behind the other.
+        steps: (T,), one for each tensor.
+        bounds: (T + 1,) int64, where they begin and end.
+    """
+    sizes = bounds.diff()
+    owner = torch.arange(len(sizes), device=bounds.device).repeat_interleave(sizes)
+    own_steps = steps[owner]
+    scaled = _limited(values / own_steps)
+    squares = torch.zeros_like(steps).index_add(0, owner, scaled.square())
+    deviation = (squares / sizes).add(1e-12).sqrt().clamp_min(LEAST_DEVIATION)
+    return _straight_through(scaled) * own_steps, _bits(scaled, deviation[owner]).sum()
+
+
 class WeightSteps:
     """A step for each tensor of the decoder.
 
     Args:
         weights: the tensors by name; only their shapes count.
         device: where the training is.
+        rounding: by what values are rounded.
     """
 
-    def __init__(self, weights: Mapping[str, Tensor], device: torch.device) -> None:
+    def __init__(
+        self,
+        weights: Mapping[str, Tensor],
+        device: torch.device,
+        rounding: Rounding = rounded_values,
+    ) -> None:
         self._shapes = {name: tensor.shape for name, tensor in weights.items()}
-        sizes = [tensor.numel() for tensor in weights.values()]
-        self._sizes = torch.tensor(sizes, dtype=torch.float32, device=device)
-        self._bounds = [0, *accumulate(sizes)]
-        numbers = torch.arange(len(sizes), device=device)
-        self._owner = numbers.repeat_interleave(torch.tensor(sizes, device=device))
-        self.logs = torch.zeros(len(sizes), device=device, requires_grad=True)
+        self._sizes = [tensor.numel() for tensor in weights.values()]
+        self._bounds = torch.tensor([0, *accumulate(self._sizes)], device=device)
+        self._rounding = rounding
+        self.logs = torch.zeros(len(self._sizes), device=device, requires_grad=True)
 
     @property
     def values(self) -> int:
         """How many are coded."""
-        return self._bounds[-1]
+        return sum(self._sizes)
 
     @torch.no_grad()
     def begin(self, weights: Mapping[str, Tensor]) -> None:
         """First steps from how far the values spread."""
-        flat = self._flat(weights)
-        spread = (self._sums(flat.square()) / self._sizes).sqrt()
-        widest = torch.zeros_like(self._sizes).scatter_reduce(0, self._owner, flat.abs(), "amax")
+        own = [weights[name] for name in self._shapes]
+        spread = torch.stack([tensor.square().mean().sqrt() for tensor in own])
+        widest = torch.stack([tensor.abs().amax() for tensor in own])
         self.logs.copy_(_first_steps(spread, widest))
 
     def rounded(self, weights: Mapping[str, Tensor]) -> Rounded:
         """The tensors as a file would give them."""
-        steps = _coded(self.logs)[self._owner]
-        scaled = _limited(self._flat(weights) / steps)
-        values = _straight_through(scaled) * steps
-        deviation = (self._sums(scaled.square()) / self._sizes).add(1e-12).sqrt()
-        bits = _bits(scaled, deviation.clamp_min(LEAST_DEVIATION)[self._owner])
-        parts = {
-            name: values[low:high].view(shape)
-            for (name, shape), low, high in zip(
-                self._shapes.items(), self._bounds, self._bounds[1:], strict=False
-            )
+        flat = torch.cat([weights[name].reshape(-1) for name in self._shapes])
+        values, bits = self._rounding(flat, _coded(self.logs), self._bounds)
+        parts = torch.split(values, self._sizes)
+        named = {
+            name: part.view(shape)
+            for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
         }
-        return Rounded(parts, bits.sum() + TENSOR_BITS * len(parts))
+        return Rounded(named, bits + TENSOR_BITS * len(named))
 
     def steps(self) -> dict[str, Tensor]:
         """The steps as the file has them, (1,) each."""
         coded = _coded(self.logs.detach())
         return {name: step.view(1) for name, step in zip(self._shapes, coded, strict=True)}
-
-    def _flat(self, weights: Mapping[str, Tensor]) -> Tensor:
-        return torch.cat([weights[name].reshape(-1) for name in self._shapes])
-
-    def _sums(self, values: Tensor) -> Tensor:
-        """Sums of a flat tensor's values over each of its parts."""
-        return torch.zeros_like(self._sizes).index_add(0, self._owner, values)
 
 
 class EmbeddingSteps:
@@ -172,6 +186,7 @@ class LearnedSteps:
         weights: the decoder's tensors by name; only their shapes count.
         embeddings: names and shapes of what there is of each frame.
         device: where the training is.
+        rounding: by what the weights are rounded.
     """
 
     def __init__(
@@ -179,8 +194,9 @@ class LearnedSteps:
         weights: Mapping[str, Tensor],
         embeddings: Mapping[str, Sequence[int]],
         device: torch.device,
+        rounding: Rounding = rounded_values,
     ) -> None:
-        self._weights = WeightSteps(weights, device)
+        self._weights = WeightSteps(weights, device, rounding)
         self._embeddings = {
             name: EmbeddingSteps(shape, device, FIRST_DETAIL_BITS if name == DETAIL else FIRST_BITS)
             for name, shape in embeddings.items()

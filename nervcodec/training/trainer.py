@@ -20,8 +20,11 @@ from torch.func import functional_call
 
 from nervcodec.bitstream.syntax import ModelSpec
 from nervcodec.bitstream.tensors import FRAME_TENSORS, tensor_specs
-from nervcodec.config import DEFAULT_CRF, SOAP, TrainConfig, rate_weight
+from nervcodec.config import DEFAULT_CRF, ENCODERS, SOAP, TrainConfig, rate_weight
 from nervcodec.errors import CheckpointError, HfsvError
+from nervcodec.fast.operations import FastOperations, available, use_threads
+from nervcodec.fast.operations import rounded_values as fast_rounding
+from nervcodec.models import operations
 from nervcodec.models.blocks import channels_last
 from nervcodec.models.content_encoder import ContentEncoder
 from nervcodec.models.frame_decoder import FrameDecoder
@@ -30,6 +33,7 @@ from nervcodec.samples import Frames, peak, sample_type
 from nervcodec.training.checkpoint import Floats, TrainerState
 from nervcodec.training.losses import SpectrumLoss
 from nervcodec.training.quantized import QuantizedTraining, as_array
+from nervcodec.training.rate import rounded_values
 from nervcodec.training.soap import LARGEST_SIDE, Soap
 
 WARMUP_START = 0.1
@@ -137,7 +141,9 @@ class Trainer:
         # All generators are put back, the GPUs' too, which manual_seed would set.
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(config.seed)
-            encoder = ContentEncoder(spec, width, height) if spec.time is None else None
+            encoder = None
+            if spec.time is None:
+                encoder = ContentEncoder(spec, width, height, *ENCODERS[config.encoder])
             decoder = FrameDecoder(spec, width, height)
         with torch.no_grad():
             for name, parameter in decoder.named_parameters():
@@ -148,11 +154,15 @@ class Trainer:
         self._times = None
         if spec.time is not None:
             self._times = frame_times(range(count), count, spec.time).float().to(device)
+        self._fast = device.type == "cpu" and available()
         networks = {"encoder": self._encoder, "decoder": self._decoder}
         self._weights: dict[str, Tensor] = {}
         for kind, network in networks.items():
             if network is not None:
-                channels_last(network)
+                if self._fast:
+                    operations.use(network, FastOperations())
+                else:
+                    channels_last(network)
                 self._weights |= {f"{kind}.{name}": p for name, p in network.named_parameters()}
         self._loss = SpectrumLoss(
             width, height, config.hfs_weight, config.hfs_gain, config.hfs_cutoff, device
@@ -173,6 +183,7 @@ class Trainer:
                 steps=self._steps,
                 byte_target=byte_target,
                 device=device,
+                rounding=fast_rounding if self._fast else rounded_values,
             )
 
     @property
@@ -201,6 +212,8 @@ class Trainer:
         Returns:
             the network as it stands at the end or, if stopped, its averaged weights.
         """
+        if self._fast:
+            use_threads(torch.get_num_threads())
         first, started, reported = self._step_number, time.perf_counter(), 0.0
         waited = 0.0
         stopped = False
@@ -283,7 +296,7 @@ class Trainer:
         """What the rest of the training depends on, itself and not a copy."""
         tensors = {f"weight.{name}": p.detach() for name, p in self._weights.items()}
         tensors |= {f"average.{name}": p for name, p in self._averages.items()}
-        tensors |= self._optimizer.tensors()
+        tensors |= {f"optimizer.{name}": p for name, p in self._optimizer.tensors().items()}
         return tensors | (self._quantized.tensors() if self._quantized is not None else {})
 
     @property

@@ -1,0 +1,266 @@
+"""The operations of a training and their gradients by the kernels of ``training.h``, on CPUs.
+
+:class:`FastOperations` takes the place of :class:`nervcodec.models.operations.Operations`; float32
+alone is computed here.
+"""
+
+from __future__ import annotations
+
+from ctypes import byref
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from nervcodec.bitstream.tensors import BANDS
+from nervcodec.fast.library import LayerStruct, level, load
+from nervcodec.models.operations import NORM_EPSILON, Operations
+
+
+def available() -> bool:
+    """Whether the kernels were compiled."""
+    return load() is not None
+
+
+def use_threads(threads: int) -> None:
+    """Compute each operation in so many threads; the results do not depend on it."""
+    _call("hfsv_use_threads", threads)
+
+
+def _call(name: str, *arguments: Any) -> None:
+    """Call a kernel; tensors go as pointers and must be contiguous.
+
+    Raises:
+        MemoryError: where it could not get its working memory.
+    """
+    pointers = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
+    if getattr(load(), name)(level(), *pointers) != 0:
+        raise MemoryError(f"no memory for {name}")
+
+
+class _Convolve(Function):
+    """Convolution, zero padding."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, depthwise: bool) -> Tensor:
+        x, weight = x.contiguous(), weight.contiguous()
+        images, inputs, height, width = x.shape
+        outputs, _, kernel, _ = weight.shape
+        layer = LayerStruct(images, inputs, outputs, height, width, kernel, depthwise)
+        out = x.new_empty(images, outputs, height, width)
+        _call("hfsv_layer_forward", byref(layer), x, weight, bias.contiguous(), out)
+        ctx.save_for_backward(x, weight)
+        ctx.layer = layer
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
+        x, weight = ctx.saved_tensors
+        for_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        for_weight, for_bias = torch.empty_like(weight), weight.new_empty(len(weight))
+        _call(
+            "hfsv_layer_backward",
+            byref(ctx.layer),
+            x,
+            weight,
+            gradient.contiguous(),
+            for_x,
+            for_weight,
+            for_bias,
+        )
+        return for_x, for_weight, for_bias, None
+
+
+class _Gelu(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.contiguous()
+        out = torch.empty_like(x)
+        _call("hfsv_gelu_forward", x, out, x.numel())
+        ctx.save_for_backward(x)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        out = torch.empty_like(x)
+        _call("hfsv_gelu_backward", x, gradient.contiguous(), out, x.numel())
+        return out
+
+
+class _ShuffledGelu(Function):
+    """PixelShuffle and GELU."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, stride: int) -> Tensor:
+        x = x.contiguous()
+        images, inputs, height, width = x.shape
+        channels = inputs // stride**2
+        # Images are as so many channels more.
+        ctx.shape = (images * channels, height, width, stride)
+        out = x.new_empty(images, channels, height * stride, width * stride)
+        _call("hfsv_shuffle_forward", x, *ctx.shape, out)
+        ctx.save_for_backward(x)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        out = torch.empty_like(x)
+        _call("hfsv_shuffle_backward", x, gradient.contiguous(), *ctx.shape, out)
+        return out, None
+
+
+class _Gate(Function):
+    """x * sigmoid(logits) + x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, logits: Tensor) -> Tensor:
+        x, logits = x.contiguous(), logits.contiguous()
+        out = torch.empty_like(x)
+        for one, own, result in zip(x, logits, out, strict=True):
+            _call("hfsv_gate_forward", one, own, len(own), len(one), one[0].numel(), result)
+        ctx.save_for_backward(x, logits)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        x, logits = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        for_x, for_logits = torch.empty_like(x), torch.empty_like(logits)
+        for i, (one, own) in enumerate(zip(x, logits, strict=True)):
+            sizes = (len(own), len(one), one[0].numel())
+            _call("hfsv_gate_backward", one, own, gradient[i], *sizes, for_x[i], for_logits[i])
+        return for_x, for_logits
+
+
+class _BandFeatures(Function):
+    """GELU of a map and its four lifted Haar bands."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, phi: Tensor) -> Tensor:
+        x, phi = x.contiguous(), phi.contiguous()
+        images, channels, height, width = x.shape
+        out = x.new_empty(images, (BANDS + 1) * channels, height, width)
+        for one, result in zip(x, out, strict=True):
+            _call("hfsv_bands_forward", one, phi, channels, height, width, result)
+        ctx.save_for_backward(x, phi)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        x, phi = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        for_x, for_phi = torch.empty_like(x), torch.zeros_like(phi)
+        for one, given, result in zip(x, gradient, for_x, strict=True):
+            _call("hfsv_bands_backward", one, phi, given, *one.shape, result, for_phi)
+        return for_x, for_phi
+
+
+class _ChannelNorm(Function):
+    """Norm over the channels."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        x, scale, shift = x.contiguous(), scale.contiguous(), shift.contiguous()
+        out = torch.empty_like(x)
+        for one, result in zip(x, out, strict=True):
+            sizes = (len(one), one[0].numel(), NORM_EPSILON)
+            _call("hfsv_norm_forward", one, scale, shift, *sizes, result)
+        ctx.save_for_backward(x, scale)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, scale = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        for_x = torch.empty_like(x)
+        for_scale, for_shift = torch.zeros_like(scale), torch.zeros_like(scale)
+        for one, given, result in zip(x, gradient, for_x, strict=True):
+            sizes = (len(one), one[0].numel(), NORM_EPSILON)
+            _call("hfsv_norm_backward", one, scale, given, *sizes, result, for_scale, for_shift)
+        return for_x, for_scale, for_shift
+
+
+def _applied(function: type[Function], *arguments: Any) -> Tensor:
+    out: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]
+    return out
+
+
+class FastOperations(Operations):
+    """By the kernels, where tensors are float32 on a CPU."""
+
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor, groups: int = 1) -> Tensor:
+        depthwise = groups == x.shape[1] == len(weight) and groups > 1
+        if groups > 1 and not depthwise:
+            return super().convolve(x, weight, bias, groups)
+        return _applied(_Convolve, x, weight, bias, depthwise)
+
+    def gelu(self, x: Tensor) -> Tensor:
+        return _applied(_Gelu, x)
+
+    def shuffled_gelu(self, x: Tensor, stride: int) -> Tensor:
+        return _applied(_ShuffledGelu, x, stride)
+
+    def gate(self, x: Tensor, logits: Tensor) -> Tensor:
+        return _applied(_Gate, x, logits)
+
+    def band_features(self, x: Tensor, phi: Tensor) -> Tensor:
+        return _applied(_BandFeatures, x, phi)
+
+    def channel_norm(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        return _applied(_ChannelNorm, x, scale, shift)
+
+
+class _Rounded(Function):
+    """Values rounded to multiples of their tensors' steps, and the bits of these."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, steps: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor]:
+        rounded, slopes = torch.empty_like(values), torch.empty_like(values)
+        step_slopes, bits = torch.empty_like(steps), torch.empty_like(steps)
+        ctx.tensors = len(steps)
+        found = (rounded, slopes, step_slopes, bits)
+        _call("hfsv_rate_forward", values, bounds, ctx.tensors, steps, *found)
+        ctx.save_for_backward(values, steps, bounds, rounded, slopes, step_slopes)
+        return rounded, bits.sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, given: Tensor, price: Tensor) -> tuple[Tensor, Tensor, None]:
+        values, steps, bounds, rounded, slopes, step_slopes = ctx.saved_tensors
+        gradients, for_steps = torch.empty_like(values), step_slopes.clone()
+        _call(
+            "hfsv_rate_backward",
+            values,
+            bounds,
+            ctx.tensors,
+            steps,
+            rounded,
+            slopes,
+            given.contiguous(),
+            float(price),
+            gradients,
+            for_steps,
+        )
+        return gradients, for_steps, None
+
+
+def rounded_values(values: Tensor, steps: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor]:
+    """Rounded values of flat tensors and their bits: see :mod:`nervcodec.training.rate`.
+
+    Args:
+        values: (N,), all tensors one behind the other.
+        steps: (T,), one for each tensor.
+        bounds: (T + 1,) int64, where they begin and end.
+    """
+    rounded, bits = _Rounded.apply(values, steps, bounds)  # type: ignore[no-untyped-call]
+    return rounded, bits

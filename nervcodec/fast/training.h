@@ -1,0 +1,866 @@
+/* Convolutions and their gradients for the training, for vectors of LANES floats; kernels.c
+ * includes this after kernels.h, once an instruction set.
+ *
+ * Maps are (channels, height, width) without gaps. A copy with a border of zeros is seen as one
+ * run of values for each channel: in it a tap of the kernel is a fixed distance, whatever the row.
+ * The `kernel - 1` places at the end of each row give sums that nobody asked for. */
+
+/* Places whose products are summed before they are added to a weight's gradient: so many places of
+ * MAX_OUTPUTS channels stay in the first cache. */
+#define STRETCH 1024
+
+static inline float NAME(sum_of)(const float *values, long count)
+{
+    NAME(vector) lanes = (NAME(vector)){0};
+    long x = 0;
+    for (; x + LANES <= count; x += LANES)
+        lanes += *(const NAME(vector) *)(values + x);
+    float total = 0.0f;
+    for (; x < count; x++)
+        total += values[x];
+    for (int lane = 0; lane < LANES; lane++)
+        total += lanes[lane];
+    return total;
+}
+
+/* Values of a copy with borders, of one channel. */
+static inline long NAME(bordered_plane)(int height, int width, int border)
+{
+    return round_up((long)(height + 2 * border) * (width + 2 * border), LANES);
+}
+
+/* `channels` maps with a border of zeros above, below, left and right, and `slack` zeros at last. */
+static void NAME(add_border)(const float *maps, int channels, int height, int width, int border,
+                             float *out)
+{
+    long pitch = width + 2 * border, plane = NAME(bordered_plane)(height, width, border);
+    for (int channel = 0; channel < channels; channel++, out += plane) {
+        float *to = out + border * pitch + border;
+        memset(out, 0, (border * pitch + border) * sizeof(float));
+        for (int row = 0; row < height; row++, to += pitch, maps += width) {
+            memcpy(to, maps, width * sizeof(float));
+            memset(to + width, 0, 2 * border * sizeof(float));
+        }
+        to -= border;
+        memset(to, 0, (out + plane - to) * sizeof(float));
+    }
+}
+
+/* Maps laid out in rows of `pitch`, with zeros in between and up to `plane`. */
+static void NAME(spread_rows)(const float *maps, int channels, int height, int width, long pitch,
+                              long plane, float *out)
+{
+    for (int channel = 0; channel < channels; channel++, out += plane) {
+        for (int row = 0; row < height; row++, maps += width) {
+            memcpy(out + row * pitch, maps, width * sizeof(float));
+            memset(out + row * pitch + width, 0, (pitch - width) * sizeof(float));
+        }
+        memset(out + height * pitch, 0, (plane - height * pitch) * sizeof(float));
+    }
+}
+
+/* Places `first` on of one output, of which `count` were computed, into its map, with a bias. */
+static void NAME(store_places)(const float *sums, long first, long count, int height, int width,
+                               long pitch, float bias, float *map)
+{
+    long row = first / pitch, column = first % pitch;
+    while (count > 0 && row < height) {
+        long rest = pitch - column < count ? pitch - column : count;
+        long wanted = width - column < rest ? width - column : rest;
+        float *restrict to = map + row * width + column;
+        for (long x = 0; x < wanted; x++)
+            to[x] = sums[x] + bias;
+        sums += rest;
+        count -= rest;
+        column = 0;
+        row++;
+    }
+}
+
+/* The convolution of one image, of which `bordered` is the copy with borders; `weights` are by
+ * block of outputs: (rows of the kernel, inputs, columns of the kernel, block). Channels that
+ * stand alone (`depthwise`) are one block each. Places `begin` to `end`. */
+static void NAME(correlate)(const struct layer *layer, const float *bordered, const float *weights,
+                            const float *bias, float *out, long begin, long end)
+{
+    int kernel = layer->kernel, border = kernel / 2;
+    int inputs = layer->depthwise ? 1 : layer->inputs;
+    long pitch = layer->width + 2 * border;
+    long plane = NAME(bordered_plane)(layer->height, layer->width, border);
+    long map = (long)layer->height * layer->width;
+    float sums[MAX_OUTPUTS * VECTORS * LANES] __attribute__((aligned(64)));
+    for (long place = begin; place < end; place += VECTORS * LANES) {
+        long left = end - place;
+        int vectors = left > 2 * LANES ? VECTORS : left > LANES ? 2 : 1;
+        const float *factors = weights;
+        for (int first = 0; first < layer->outputs;) {
+            int count = layer->depthwise ? 1 : block_size(layer->outputs, first);
+            const float *source = bordered + place + (layer->depthwise ? first * plane : 0);
+            NAME(block)(count, vectors, source, pitch, plane, kernel, inputs, kernel, factors, sums,
+                        VECTORS * LANES);
+            for (int b = 0; b < count; b++)
+                NAME(store_places)(sums + b * VECTORS * LANES, place, vectors * LANES,
+                                   layer->height, layer->width, pitch,
+                                   bias == NULL ? 0.0f : bias[first + b], out + (first + b) * map);
+            factors += (long)count * kernel * inputs * kernel;
+            first += count;
+        }
+    }
+}
+
+/* Sums over a stretch of the products of `nb` gradients with `nt` shifted inputs. */
+static inline __attribute__((always_inline)) void
+NAME(products)(const int nb, const int nt, const float *gradients, long gradient_step,
+               const float *inputs, long input_step, long length, float *sums, long sums_step)
+{
+    NAME(vector) sum[MAX_OUTPUTS][MAX_TAPS];
+    for (int b = 0; b < nb; b++)
+        for (int t = 0; t < nt; t++)
+            sum[b][t] = (NAME(vector)){0};
+    for (long x = 0; x < length; x += LANES) {
+        NAME(vector) values[MAX_OUTPUTS];
+        for (int b = 0; b < nb; b++)
+            values[b] = *(const NAME(vector) *)(gradients + b * gradient_step + x);
+        for (int t = 0; t < nt; t++) {
+            NAME(vector) shifted = *(const NAME(vector) *)(inputs + t * input_step + x);
+            for (int b = 0; b < nb; b++)
+                sum[b][t] += values[b] * shifted;
+        }
+    }
+    for (int b = 0; b < nb; b++)
+        for (int t = 0; t < nt; t++) {
+            float total = 0.0f;
+            for (int lane = 0; lane < LANES; lane++)
+                total += sum[b][t][lane];
+            sums[b * sums_step + t] += total;
+        }
+}
+
+#define PRODUCTS(nb, nt)                                                                           \
+    NAME(products)(nb, nt, gradients, gradient_step, inputs, input_step, length, sums, sums_step)
+#define PRODUCTS_OF(nb)                                                                            \
+    case nb:                                                                                       \
+        switch (taps) {                                                                            \
+        case 1: PRODUCTS(nb, 1); break;                                                            \
+        case 2: PRODUCTS(nb, 2); break;                                                            \
+        case 3: PRODUCTS(nb, 3); break;                                                            \
+        case 4: PRODUCTS(nb, 4); break;                                                            \
+        case 5: PRODUCTS(nb, 5); break;                                                            \
+        case 6: PRODUCTS(nb, 6); break;                                                            \
+        case 7: PRODUCTS(nb, 7); break;                                                            \
+        }                                                                                          \
+        break;
+
+static void NAME(products_of)(int outputs, int taps, const float *gradients, long gradient_step,
+                              const float *inputs, long input_step, long length, float *sums,
+                              long sums_step)
+{
+    switch (outputs) {
+        PRODUCTS_OF(1)
+        PRODUCTS_OF(2)
+        PRODUCTS_OF(3)
+        PRODUCTS_OF(4)
+        PRODUCTS_OF(5)
+        PRODUCTS_OF(6)
+    }
+}
+
+#undef PRODUCTS
+#undef PRODUCTS_OF
+
+/* Outputs whose products with `taps` shifted inputs the registers hold. */
+static inline int NAME(outputs_beside)(int taps)
+{
+    int fitting = (REGISTERS - 3) / (taps + 1);
+    return fitting < 1 ? 1 : fitting > MAX_OUTPUTS ? MAX_OUTPUTS : fitting;
+}
+
+/* Add an image's part to the gradient of the weights: `bordered` is the copy of the input with
+ * borders, `gradients` those of the output in rows of the same pitch. Outputs `begin` to `end`. */
+static void NAME(add_weight_gradient)(const struct layer *layer, const float *bordered,
+                                      const float *gradients, float *weight_gradients, int begin,
+                                      int end)
+{
+    int kernel = layer->kernel, border = kernel / 2;
+    int inputs = layer->depthwise ? 1 : layer->inputs;
+    long pitch = layer->width + 2 * border;
+    long plane = NAME(bordered_plane)(layer->height, layer->width, border);
+    long places = round_up(layer->height * pitch, LANES);
+    /* Taps are neighbours in a row or, in a kernel of 1, channels. */
+    int pointwise = kernel == 1 && !layer->depthwise;
+    int row_taps = pointwise ? inputs : kernel, most = pointwise ? 4 : MAX_TAPS;
+    long tap_step = pointwise ? plane : 1, weights = (long)inputs * kernel * kernel;
+    for (long start = 0; start < places; start += STRETCH) {
+        long length = places - start < STRETCH ? places - start : STRETCH;
+        for (int first = begin; first < end;) {
+            int taps = row_taps < most ? row_taps : most;
+            int count = layer->depthwise ? 1 : NAME(outputs_beside)(taps);
+            count = end - first < count ? end - first : count;
+            for (int channel = 0; channel < (pointwise ? 1 : inputs); channel++)
+                for (int row = 0; row < kernel; row++)
+                    for (int tap = 0; tap < row_taps; tap += most) {
+                        int beside = row_taps - tap < most ? row_taps - tap : most;
+                        long source = layer->depthwise ? first : channel;
+                        NAME(products_of)(count, beside, gradients + first * places + start, places,
+                                          bordered + source * plane + start + row * pitch +
+                                              tap * tap_step,
+                                          tap_step, length,
+                                          weight_gradients + first * weights +
+                                              (channel * kernel + row) * kernel + tap,
+                                          weights);
+                    }
+            first += count;
+        }
+    }
+}
+
+/* Weights (outputs, inputs, kernel, kernel) by block of outputs as `correlate` takes them. */
+static void NAME(in_blocks)(const struct layer *layer, const float *weights, float *out)
+{
+    int kernel = layer->kernel, inputs = layer->depthwise ? 1 : layer->inputs;
+    long step = (long)inputs * kernel * kernel;
+    for (int first = 0; first < layer->outputs;) {
+        int count = layer->depthwise ? 1 : block_size(layer->outputs, first);
+        for (int row = 0; row < kernel; row++)
+            for (int channel = 0; channel < inputs; channel++)
+                for (int column = 0; column < kernel; column++)
+                    for (int b = 0; b < count; b++)
+                        *out++ = weights[(first + b) * step +
+                                         ((long)channel * kernel + row) * kernel + column];
+        first += count;
+    }
+}
+
+/* The weights of the convolution that takes gradients of the output to those of the input. */
+static void NAME(transposed)(const struct layer *layer, const float *weights, float *out)
+{
+    long taps = (long)layer->kernel * layer->kernel;
+    int inputs = layer->depthwise ? 1 : layer->inputs;
+    for (int output = 0; output < layer->outputs; output++)
+        for (int input = 0; input < inputs; input++)
+            for (long tap = 0; tap < taps; tap++) {
+                long place = layer->depthwise ? output : (long)input * layer->outputs + output;
+                out[place * taps + taps - 1 - tap] = *weights++;
+            }
+}
+
+static long NAME(weight_count)(const struct layer *layer)
+{
+    return (long)layer->outputs * (layer->depthwise ? 1 : layer->inputs) * layer->kernel *
+           layer->kernel;
+}
+
+/* Room for a copy with borders, and what `correlate` reads beyond it. */
+static long NAME(bordered_size)(const struct layer *layer, int channels)
+{
+    int border = layer->kernel / 2;
+    long pitch = layer->width + 2 * border;
+    return channels * NAME(bordered_plane)(layer->height, layer->width, border) +
+           round_up(layer->kernel * (pitch + 1), LANES) + VECTORS * LANES;
+}
+
+/* Stretches of places that are one piece of work: all of them where the work is little. */
+static long NAME(stretches)(const struct layer *layer)
+{
+    long places = (long)layer->height * (layer->width + layer->kernel - 1);
+    long work = places * NAME(weight_count)(layer);
+    return work < LEAST_WORK ? 1 : (places + STRETCH - 1) / STRETCH;
+}
+
+struct NAME(work) {
+    const struct layer *layer, *back;
+    const float *bordered, *back_bordered, *weights, *bias, *spread;
+    float *out, *weight_gradients, *bias_gradients;
+    long stretches;
+    int outputs; /* whose weights' gradients are one piece */
+};
+
+static void NAME(correlate_stretch)(const struct layer *layer, const struct NAME(work) *work,
+                                    const float *bordered, long number)
+{
+    long places = (long)layer->height * (layer->width + layer->kernel - 1);
+    long begin = work->stretches == 1 ? 0 : number * STRETCH;
+    long end = work->stretches == 1 || begin + STRETCH > places ? places : begin + STRETCH;
+    NAME(correlate)(layer, bordered, work->weights, work->bias, work->out, begin, end);
+}
+
+static void NAME(forward_piece)(void *data, long piece)
+{
+    const struct NAME(work) *work = data;
+    NAME(correlate_stretch)(work->layer, work, work->bordered, piece);
+}
+
+static int32_t NAME(layer_forward)(const struct layer *layer, const float *in, const float *weights,
+                                   const float *bias, float *out)
+{
+    long size = NAME(bordered_size)(layer, layer->inputs);
+    long map = (long)layer->height * layer->width;
+    float *bordered = memory_of(size + NAME(weight_count)(layer));
+    if (bordered == NULL)
+        return -1;
+    float *factors = bordered + size;
+    NAME(in_blocks)(layer, weights, factors);
+    memset(bordered, 0, size * sizeof(float));
+    for (int image = 0; image < layer->images; image++) {
+        NAME(add_border)(in + image * layer->inputs * map, layer->inputs, layer->height,
+                         layer->width, layer->kernel / 2, bordered);
+        struct NAME(work) work = {.layer = layer,
+                                  .bordered = bordered,
+                                  .weights = factors,
+                                  .bias = bias,
+                                  .out = out + image * layer->outputs * map,
+                                  .stretches = NAME(stretches)(layer)};
+        in_pieces(work.stretches, NAME(forward_piece), &work);
+    }
+    free(bordered);
+    return 0;
+}
+
+/* Gradients of some outputs' weights and biases or, after these, of a stretch of the input. */
+static void NAME(backward_piece)(void *data, long piece)
+{
+    const struct NAME(work) *work = data;
+    const struct layer *layer = work->layer;
+    long pieces = (layer->outputs + work->outputs - 1) / work->outputs;
+    if (piece >= pieces) {
+        NAME(correlate_stretch)(work->back, work, work->back_bordered, piece - pieces);
+        return;
+    }
+    long places = round_up((long)layer->height * (layer->width + layer->kernel - 1), LANES);
+    int begin = piece * work->outputs, end = begin + work->outputs;
+    end = end > layer->outputs ? layer->outputs : end;
+    NAME(add_weight_gradient)(layer, work->bordered, work->spread, work->weight_gradients, begin,
+                              end);
+    for (int output = begin; output < end; output++)
+        work->bias_gradients[output] += NAME(sum_of)(work->spread + output * places, places);
+}
+
+static int32_t NAME(layer_backward)(const struct layer *layer, const float *in,
+                                    const float *weights, const float *gradients,
+                                    float *in_gradients, float *weight_gradients,
+                                    float *bias_gradients)
+{
+    struct layer back = *layer;
+    back.inputs = layer->outputs;
+    back.outputs = layer->inputs;
+    int border = layer->kernel / 2;
+    long map = (long)layer->height * layer->width, pitch = layer->width + 2 * border;
+    long places = round_up(layer->height * pitch, LANES), count = NAME(weight_count)(layer);
+    long size = NAME(bordered_size)(layer, layer->inputs);
+    long back_size = NAME(bordered_size)(layer, layer->outputs);
+    float *bordered = memory_of(size + back_size + layer->outputs * places + 2 * count);
+    if (bordered == NULL)
+        return -1;
+    float *back_bordered = bordered + size, *spread = back_bordered + back_size;
+    float *factors = spread + layer->outputs * places, *turned = factors + count;
+    memset(bordered, 0, (size + back_size) * sizeof(float));
+    if (in_gradients != NULL) {
+        NAME(transposed)(layer, weights, turned);
+        NAME(in_blocks)(&back, turned, factors);
+    }
+    memset(weight_gradients, 0, count * sizeof(float));
+    memset(bias_gradients, 0, layer->outputs * sizeof(float));
+    struct NAME(work) work = {.layer = layer,
+                              .back = &back,
+                              .bordered = bordered,
+                              .back_bordered = back_bordered,
+                              .weights = factors,
+                              .spread = spread,
+                              .weight_gradients = weight_gradients,
+                              .bias_gradients = bias_gradients,
+                              .stretches = NAME(stretches)(layer)};
+    int taps = layer->kernel > 1 ? layer->kernel : layer->inputs < 4 ? layer->inputs : 4;
+    work.outputs = work.stretches == 1 ? layer->outputs
+                                       : NAME(outputs_beside)(taps < MAX_TAPS ? taps : MAX_TAPS);
+    long pieces = (layer->outputs + work.outputs - 1) / work.outputs;
+    for (int image = 0; image < layer->images; image++) {
+        const float *given = gradients + image * layer->outputs * map;
+        NAME(add_border)(in + image * layer->inputs * map, layer->inputs, layer->height,
+                         layer->width, border, bordered);
+        NAME(spread_rows)(given, layer->outputs, layer->height, layer->width, pitch, places,
+                          spread);
+        if (in_gradients != NULL) {
+            NAME(add_border)(given, layer->outputs, layer->height, layer->width, border,
+                             back_bordered);
+            work.out = in_gradients + image * layer->inputs * map;
+        }
+        in_pieces(pieces + (in_gradients == NULL ? 0 : work.stretches), NAME(backward_piece),
+                  &work);
+    }
+    free(bordered);
+    return 0;
+}
+
+static int32_t NAME(gelu_forward)(const float *restrict in, float *restrict out, long count)
+{
+    for (long x = 0; x < count; x++)
+        out[x] = NAME(gelu)(in[x]);
+    return 0;
+}
+
+/* The derivative: Phi(x) + x phi(x), with the normal distribution's Phi and density phi. */
+static inline float NAME(gelu_slope)(float x)
+{
+    return NAME(normal_share)(x) + x * 0.398942280f * NAME(exponential)(-0.5f * x * x);
+}
+
+static int32_t NAME(gelu_backward)(const float *restrict in, const float *restrict gradients,
+                                   float *restrict out, long count)
+{
+    for (long x = 0; x < count; x++)
+        out[x] = gradients[x] * NAME(gelu_slope)(in[x]);
+    return 0;
+}
+
+/* PixelShuffle by `stride` and GELU: (channels * stride^2, height, width) maps to (channels,
+ * height * stride, width * stride). */
+static int32_t NAME(shuffle_forward)(const float *in, int channels, int height, int width,
+                                     int stride, float *out)
+{
+    long map = (long)height * width;
+    for (int channel = 0; channel < channels; channel++)
+        for (int row = 0; row < height; row++)
+            for (int dy = 0; dy < stride; dy++, out += (long)width * stride)
+                for (int dx = 0; dx < stride; dx++) {
+                    const float *restrict from =
+                        in + ((channel * stride + dy) * stride + dx) * map + (long)row * width;
+                    float *restrict to = out + dx;
+                    for (long x = 0; x < width; x++)
+                        to[x * stride] = NAME(gelu)(from[x]);
+                }
+    return 0;
+}
+
+static int32_t NAME(shuffle_backward)(const float *in, const float *gradients, int channels,
+                                      int height, int width, int stride, float *out)
+{
+    long map = (long)height * width;
+    for (int channel = 0; channel < channels; channel++)
+        for (int row = 0; row < height; row++)
+            for (int dy = 0; dy < stride; dy++, gradients += (long)width * stride)
+                for (int dx = 0; dx < stride; dx++) {
+                    long place = ((channel * stride + dy) * stride + dx) * map + (long)row * width;
+                    const float *restrict value = in + place, *restrict from = gradients + dx;
+                    float *restrict to = out + place;
+                    for (long x = 0; x < width; x++)
+                        to[x] = from[x * stride] * NAME(gelu_slope)(value[x]);
+                }
+    return 0;
+}
+
+/* out = f * sigmoid(logits) + f; `logits` has one channel for all, or one for each. */
+static int32_t NAME(gate_forward)(const float *restrict in, const float *restrict logits,
+                                  int logit_channels, int channels, long map, float *restrict out)
+{
+    for (int channel = 0; channel < channels; channel++, in += map, out += map) {
+        const float *restrict own = logits + (logit_channels == 1 ? 0 : channel * map);
+        for (long x = 0; x < map; x++)
+            out[x] = in[x] * NAME(sigmoid)(own[x]) + in[x];
+    }
+    return 0;
+}
+
+static int32_t NAME(gate_backward)(const float *in, const float *logits, const float *gradients,
+                                   int logit_channels, int channels, long map, float *in_gradients,
+                                   float *logit_gradients)
+{
+    memset(logit_gradients, 0, logit_channels * map * sizeof(float));
+    for (int channel = 0; channel < channels; channel++) {
+        long place = logit_channels == 1 ? 0 : channel * map;
+        const float *restrict own = logits + place, *restrict given = gradients + channel * map;
+        const float *restrict values = in + channel * map;
+        float *restrict to = in_gradients + channel * map, *restrict sums = logit_gradients + place;
+        for (long x = 0; x < map; x++) {
+            float share = NAME(sigmoid)(own[x]);
+            to[x] = given[x] * (share + 1.0f);
+            sums[x] += given[x] * values[x] * share * (1.0f - share);
+        }
+    }
+    return 0;
+}
+
+/* Mean 0 and variance 1 over the channels at LANES places, then a scale and a shift a channel. */
+static inline void NAME(norm_statistics)(const float *in, int channels, long map, float epsilon,
+                                         NAME(vector) *mean, NAME(vector) *factor)
+{
+    NAME(vector) sum = (NAME(vector)){0}, squares = (NAME(vector)){0};
+    for (int c = 0; c < channels; c++)
+        sum += *(const NAME(vector) *)(in + c * map);
+    *mean = sum / (float)channels;
+    for (int c = 0; c < channels; c++) {
+        NAME(vector) distance = *(const NAME(vector) *)(in + c * map) - *mean;
+        squares += distance * distance;
+    }
+    for (int lane = 0; lane < LANES; lane++)
+        (*factor)[lane] = 1.0f / sqrtf(squares[lane] / channels + epsilon);
+}
+
+/* Channels of `count` places, apart from each other by LANES values, with zeros up to that. */
+static void NAME(few_places)(const float *in, int channels, long map, long count, float *out)
+{
+    memset(out, 0, channels * LANES * sizeof(float));
+    for (int c = 0; c < channels; c++)
+        memcpy(out + c * LANES, in + c * map, count * sizeof(float));
+}
+
+static int32_t NAME(norm_forward)(const float *in, const float *scale, const float *shift,
+                                  int channels, long map, float epsilon, float *out)
+{
+    float *copy = memory_of(channels * LANES);
+    if (copy == NULL)
+        return -1;
+    for (long place = 0; place < map; place += LANES) {
+        long count = map - place < LANES ? map - place : LANES, step = map;
+        const float *from = in + place;
+        if (count < LANES) {
+            NAME(few_places)(from, channels, map, count, copy);
+            from = copy;
+            step = LANES;
+        }
+        NAME(vector) mean, factor;
+        NAME(norm_statistics)(from, channels, step, epsilon, &mean, &factor);
+        for (int c = 0; c < channels; c++) {
+            NAME(vector) value = *(const NAME(vector) *)(from + c * step);
+            value = (value - mean) * factor * scale[c] + shift[c];
+            memcpy(out + c * map + place, &value, count * sizeof(float));
+        }
+    }
+    free(copy);
+    return 0;
+}
+
+/* Gradients are added to those of scale and shift. */
+static int32_t NAME(norm_backward)(const float *in, const float *scale, const float *gradients,
+                                   int channels, long map, float epsilon, float *in_gradients,
+                                   float *scale_gradients, float *shift_gradients)
+{
+    float *copy = memory_of(4 * channels * LANES);
+    if (copy == NULL)
+        return -1;
+    float *given_copy = copy + channels * LANES, *sums = given_copy + channels * LANES;
+    memset(sums, 0, 2 * channels * LANES * sizeof(float));
+    for (long place = 0; place < map; place += LANES) {
+        long count = map - place < LANES ? map - place : LANES, step = map;
+        const float *from = in + place, *given = gradients + place;
+        if (count < LANES) {
+            NAME(few_places)(from, channels, map, count, copy);
+            NAME(few_places)(given, channels, map, count, given_copy);
+            from = copy;
+            given = given_copy;
+            step = LANES;
+        }
+        NAME(vector) mean, factor, first = (NAME(vector)){0}, second = (NAME(vector)){0};
+        NAME(norm_statistics)(from, channels, step, epsilon, &mean, &factor);
+        for (int c = 0; c < channels; c++) {
+            NAME(vector) scaled = *(const NAME(vector) *)(given + c * step) * scale[c];
+            first += scaled;
+            second += scaled * (*(const NAME(vector) *)(from + c * step) - mean);
+        }
+        first /= (float)channels;
+        second *= factor * factor / (float)channels;
+        for (int c = 0; c < channels; c++) {
+            NAME(vector) own = *(const NAME(vector) *)(given + c * step);
+            NAME(vector) distance = *(const NAME(vector) *)(from + c * step) - mean;
+            NAME(vector) result = factor * (own * scale[c] - first - distance * second);
+            memcpy(in_gradients + c * map + place, &result, count * sizeof(float));
+            *(NAME(vector) *)(sums + 2 * c * LANES) += own * distance * factor;
+            *(NAME(vector) *)(sums + (2 * c + 1) * LANES) += own;
+        }
+    }
+    for (int c = 0; c < channels; c++)
+        for (int lane = 0; lane < LANES; lane++) {
+            scale_gradients[c] += sums[2 * c * LANES + lane];
+            shift_gradients[c] += sums[(2 * c + 1) * LANES + lane];
+        }
+    free(copy);
+    return 0;
+}
+
+/* One Haar step with averages of one map, edges repeated: four bands of half its size, HL, LH and
+ * HH after LL. */
+static void NAME(haar_bands)(const float *map, int height, int width, float *bands)
+{
+    long rows = (height + 1) / 2, columns = (width + 1) / 2, size = rows * columns;
+    for (long row = 0; row < rows; row++) {
+        const float *top = map + 2 * row * width;
+        const float *bottom = 2 * row + 1 < height ? top + width : top;
+        float *restrict to = bands + row * columns;
+        for (long x = 0; x < columns; x++) {
+            long right = 2 * x + 1 < width ? 2 * x + 1 : 2 * x;
+            float a = top[2 * x], b = top[right], c = bottom[2 * x], d = bottom[right];
+            to[x] = ((a + b) + (c + d)) * 0.25f;
+            to[x + size] = ((a - b) + (c - d)) * 0.25f;
+            to[x + 2 * size] = ((a + b) - (c + d)) * 0.25f;
+            to[x + 3 * size] = ((a - b) - (c - d)) * 0.25f;
+        }
+    }
+}
+
+/* A row of a band at the map's size: bilinear between centres, edges clamped. `mixed` has room for
+ * columns + 2 values. */
+static void NAME(upsampled_row)(const float *band, long rows, long columns, long row, int width,
+                                float *mixed, float *out)
+{
+    long near = row / 2, far = row % 2 ? near + 1 : near - 1;
+    far = far < 0 ? 0 : far >= rows ? rows - 1 : far;
+    const float *first = band + near * columns, *second = band + far * columns;
+    for (long x = 0; x < columns; x++)
+        mixed[x + 1] = 0.75f * first[x] + 0.25f * second[x];
+    mixed[0] = mixed[1];
+    mixed[columns + 1] = mixed[columns];
+    for (long x = 0; x < width / 2; x++) {
+        out[2 * x] = 0.75f * mixed[x + 1] + 0.25f * mixed[x];
+        out[2 * x + 1] = 0.75f * mixed[x + 1] + 0.25f * mixed[x + 2];
+    }
+    if (width % 2)
+        out[width - 1] = 0.75f * mixed[columns] + 0.25f * mixed[columns - 1];
+}
+
+/* gelu([X, B_LL, B_HL, B_LH, B_HH]) with B_i = phi_i * Up2(Haar(X))_i + X: (channels, height,
+ * width) maps to five times as many. */
+static int32_t NAME(bands_forward)(const float *in, const float *phi, int channels, int height,
+                                   int width, float *out)
+{
+    long rows = (height + 1) / 2, columns = (width + 1) / 2, map = (long)height * width;
+    float *bands = memory_of(4 * rows * columns + columns + 2 + width);
+    if (bands == NULL)
+        return -1;
+    float *mixed = bands + 4 * rows * columns, *line = mixed + columns + 2;
+    for (int channel = 0; channel < channels; channel++, in += map, out += map) {
+        NAME(haar_bands)(in, height, width, bands);
+        for (long x = 0; x < map; x++)
+            out[x] = NAME(gelu)(in[x]);
+        for (int band = 0; band < 4; band++)
+            for (long row = 0; row < height; row++) {
+                NAME(upsampled_row)(bands + band * rows * columns, rows, columns, row, width, mixed,
+                                    line);
+                const float *restrict from = in + row * width;
+                float *restrict to = out + (band + 1) * channels * map + row * width;
+                for (long x = 0; x < width; x++)
+                    to[x] = NAME(gelu)(phi[band] * line[x] + from[x]);
+            }
+    }
+    free(bands);
+    return 0;
+}
+
+/* Add a row of gradients at the map's size to those of its band. `sums` has room for twice as many
+ * values as the band has columns, and 2 more. */
+static void NAME(add_upsampled_gradient)(const float *gradients, long rows, long columns, long row,
+                                         int width, float *sums, float *band)
+{
+    float *padded = sums; /* gradients from column -1 to 2 * columns, edges as the clamping asks */
+    padded[0] = gradients[0];
+    memcpy(padded + 1, gradients, width * sizeof(float));
+    if (width % 2)
+        padded[width + 1] = 0.0f;
+    padded[2 * columns + 1] = padded[2 * columns];
+    long near = row / 2, far = row % 2 ? near + 1 : near - 1;
+    far = far < 0 ? 0 : far >= rows ? rows - 1 : far;
+    float *first = band + near * columns, *second = band + far * columns;
+    for (long x = 0; x < columns; x++) {
+        const float *own = padded + 2 * x + 1;
+        float sum = 0.75f * (own[0] + own[1]) + 0.25f * (own[-1] + own[2]);
+        first[x] += 0.75f * sum;
+        second[x] += 0.25f * sum;
+    }
+}
+
+/* Add to a map's gradients those that its four bands give it. */
+static void NAME(add_haar_gradient)(const float *bands, int height, int width, float *map)
+{
+    long rows = (height + 1) / 2, columns = (width + 1) / 2, size = rows * columns;
+    for (long row = 0; row < rows; row++) {
+        float *top = map + 2 * row * width;
+        float *bottom = 2 * row + 1 < height ? top + width : top;
+        for (long x = 0; x < columns; x++) {
+            long place = row * columns + x, right = 2 * x + 1 < width ? 2 * x + 1 : 2 * x;
+            float ll = bands[place] * 0.25f, hl = bands[place + size] * 0.25f;
+            float lh = bands[place + 2 * size] * 0.25f, hh = bands[place + 3 * size] * 0.25f;
+            top[2 * x] += ll + hl + lh + hh;
+            top[right] += ll - hl + lh - hh;
+            bottom[2 * x] += ll + hl - lh - hh;
+            bottom[right] += ll - hl - lh + hh;
+        }
+    }
+}
+
+/* Gradients are added to those of phi. */
+static int32_t NAME(bands_backward)(const float *in, const float *phi, const float *gradients,
+                                    int channels, int height, int width, float *in_gradients,
+                                    float *phi_gradients)
+{
+    long rows = (height + 1) / 2, columns = (width + 1) / 2, map = (long)height * width;
+    long size = rows * columns;
+    float *bands = memory_of(8 * size + 3 * columns + 4 + 2 * width);
+    if (bands == NULL)
+        return -1;
+    float *band_gradients = bands + 4 * size, *mixed = band_gradients + 4 * size;
+    float *line = mixed + columns + 2, *slopes = line + width, *sums = slopes + width;
+    for (int channel = 0; channel < channels; channel++) {
+        const float *values = in + channel * map, *given = gradients + channel * map;
+        float *to = in_gradients + channel * map;
+        NAME(haar_bands)(values, height, width, bands);
+        memset(band_gradients, 0, 4 * size * sizeof(float));
+        for (long x = 0; x < map; x++)
+            to[x] = given[x] * NAME(gelu_slope)(values[x]);
+        for (int band = 0; band < 4; band++) {
+            given += channels * map;
+            for (long row = 0; row < height; row++) {
+                NAME(upsampled_row)(bands + band * size, rows, columns, row, width, mixed, line);
+                const float *restrict from = values + row * width;
+                float *restrict own = to + row * width;
+                for (long x = 0; x < width; x++) {
+                    float slope = given[row * width + x] *
+                                  NAME(gelu_slope)(phi[band] * line[x] + from[x]);
+                    own[x] += slope;
+                    slopes[x] = phi[band] * slope;
+                    line[x] *= slope;
+                }
+                phi_gradients[band] += NAME(sum_of)(line, width);
+                NAME(add_upsampled_gradient)(slopes, rows, columns, row, width, sums,
+                                             band_gradients + band * size);
+            }
+        }
+        NAME(add_haar_gradient)(band_gradients, height, width, to);
+    }
+    free(bands);
+    return 0;
+}
+
+/* The complementary error function within 5e-7 of itself: exp(-z^2) times a polynomial, fitted to
+ * exp(z^2) erfc(z) from 0 to 9. */
+static inline float NAME(erfc)(float z)
+{
+    float positive = z < 0.0f ? -z : z;
+    float u = (positive - 2.5f) / (positive + 2.5f);
+    float sum = 2.890769876e-04f;
+    sum = sum * u + 7.867531039e-04f;
+    sum = sum * u - 2.700294221e-03f;
+    sum = sum * u - 3.969222972e-03f;
+    sum = sum * u + 3.993736202e-02f;
+    sum = sum * u - 1.250362829e-01f;
+    sum = sum * u + 2.517120578e-01f;
+    sum = sum * u - 3.717365864e-01f;
+    sum = sum * u + 2.108063754e-01f;
+    float tail = sum * NAME(exponential)(-positive * positive);
+    return z < 0.0f ? 2.0f - tail : tail;
+}
+
+/* Natural, of a normal positive number. */
+static inline float NAME(logarithm)(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    /* x = part * 2**exponent with part from 0.707 to 1.414. */
+    uint32_t shifted = bits - 0x3f3504f3u;
+    int32_t exponent = (int32_t)shifted >> 23;
+    bits = (shifted & 0x007fffffu) + 0x3f3504f3u;
+    float part;
+    memcpy(&part, &bits, 4);
+    float s = (part - 1.0f) / (part + 1.0f), square = s * s;
+    float sum = 1.0f / 9;
+    sum = sum * square + 1.0f / 7;
+    sum = sum * square + 1.0f / 5;
+    sum = sum * square + 1.0f / 3;
+    sum = sum * square + 1.0f;
+    return 2.0f * s * sum + (float)exponent * 0.693147181f;
+}
+
+/* Bits of values rounded to multiples of a step, by a Gaussian of their own deviation:
+ * -log2 of its mass within half a step. `rounded`: what a decoder has; `slopes`: the gradient of
+ * the bits by each value; `step_slope`: that by the step. Returns the bits. `scratch` has room for
+ * four times as many values. */
+static float NAME(rate_of)(const float *restrict values, long count, float step,
+                           float *restrict rounded, float *restrict slopes, float *step_slope,
+                           float *restrict scratch)
+{
+    const float magic = 12582912.0f; /* 1.5 * 2**23: adding it rounds to an integer */
+    float *restrict scaled = scratch, *restrict bits = scratch + count;
+    float *restrict wider = scratch + 2 * count, *restrict inside = scratch + 3 * count;
+    for (long i = 0; i < count; i++) {
+        float value = values[i] / step;
+        float limited = value < LOWEST_SYMBOL ? LOWEST_SYMBOL : value;
+        limited = limited > HIGHEST_SYMBOL ? HIGHEST_SYMBOL : limited;
+        scaled[i] = limited;
+        inside[i] = limited == value ? 1.0f : 0.0f;
+        rounded[i] = (limited + magic - magic) * step;
+        bits[i] = limited * limited;
+    }
+    float own = sqrtf(NAME(sum_of)(bits, count) / count + 1e-12f);
+    float deviation = own < LEAST_DEVIATION ? LEAST_DEVIATION : own;
+    float width = 0.707106781f / deviation, density = 0.398942280f / deviation;
+    for (long i = 0; i < count; i++) {
+        float distance = scaled[i] < 0.0f ? -scaled[i] : scaled[i];
+        float near = distance - 0.5f, far = distance + 0.5f;
+        float z = near * width, y = far * width;
+        float mass = 0.5f * (NAME(erfc)(z) - NAME(erfc)(y));
+        int likely = mass > LEAST_PROBABILITY;
+        mass = likely ? mass : LEAST_PROBABILITY;
+        float at_near = density * NAME(exponential)(-z * z);
+        float at_far = density * NAME(exponential)(-y * y);
+        float factor = likely ? -1.442695041f / mass : 0.0f; /* of -log2 */
+        float by_distance = factor * (at_far - at_near);
+        slopes[i] = scaled[i] < 0.0f ? -by_distance : by_distance;
+        wider[i] = factor * (near * at_near - far * at_far) / deviation;
+        bits[i] = -1.442695041f * NAME(logarithm)(mass);
+    }
+    float total = NAME(sum_of)(bits, count);
+    float through = own < LEAST_DEVIATION ? 0.0f : NAME(sum_of)(wider, count) / (count * own);
+    for (long i = 0; i < count; i++) {
+        float slope = (slopes[i] + through * scaled[i]) * inside[i] / step;
+        bits[i] = -slope * scaled[i];
+        slopes[i] = slope;
+    }
+    *step_slope = NAME(sum_of)(bits, count);
+    return total;
+}
+
+/* All tensors of a network, one behind the other: tensor t from bounds[t] to bounds[t + 1]. */
+static int32_t NAME(rate_forward)(const float *values, const int64_t *bounds, int tensors,
+                                  const float *steps, float *rounded, float *slopes,
+                                  float *step_slopes, float *bits)
+{
+    long most = 0;
+    for (int t = 0; t < tensors; t++)
+        most = bounds[t + 1] - bounds[t] > most ? bounds[t + 1] - bounds[t] : most;
+    float *scratch = memory_of(4 * most);
+    if (scratch == NULL)
+        return -1;
+    for (int t = 0; t < tensors; t++)
+        bits[t] = NAME(rate_of)(values + bounds[t], bounds[t + 1] - bounds[t], steps[t],
+                                rounded + bounds[t], slopes + bounds[t], step_slopes + t, scratch);
+    free(scratch);
+    return 0;
+}
+
+/* Gradients by values and steps, from `given` by the rounded values, to which rounding is
+ * transparent, and `price` by each bit. `step_slopes` becomes the gradient of the steps. */
+static int32_t NAME(rate_backward)(const float *values, const int64_t *bounds, int tensors,
+                                   const float *steps, const float *rounded, const float *slopes,
+                                   const float *given, float price, float *gradients,
+                                   float *step_slopes)
+{
+    for (int t = 0; t < tensors; t++) {
+        float step = steps[t], lowest = LOWEST_SYMBOL * step, highest = HIGHEST_SYMBOL * step;
+        NAME(vector) sums = (NAME(vector)){0};
+        float total = 0.0f, line[LANES];
+        for (long first = bounds[t]; first < bounds[t + 1]; first += LANES) {
+            long count = bounds[t + 1] - first < LANES ? bounds[t + 1] - first : LANES;
+            memset(line, 0, sizeof line);
+            for (long i = 0; i < count; i++) {
+                float value = values[first + i];
+                float inside = value < lowest || value > highest ? 0.0f : 1.0f;
+                gradients[first + i] = given[first + i] * inside + price * slopes[first + i];
+                line[i] = given[first + i] * (rounded[first + i] - value * inside);
+            }
+            sums += *(const NAME(vector) *)line;
+        }
+        for (int lane = 0; lane < LANES; lane++)
+            total += sums[lane];
+        step_slopes[t] = price * step_slopes[t] + total / step;
+    }
+    return 0;
+}
+
+#undef STRETCH

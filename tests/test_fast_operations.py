@@ -1,0 +1,163 @@
+"""The training's kernels against torch in float64, for every instruction set of this CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import accumulate
+
+import pytest
+import torch
+from torch import Tensor
+
+from nervcodec.fast import operations
+from nervcodec.fast.library import level
+from nervcodec.fast.operations import FastOperations
+from nervcodec.fast.operations import rounded_values as fast_rounded
+from nervcodec.models.operations import TORCH
+from nervcodec.training.rate import rounded_values
+
+pytestmark = pytest.mark.skipif(not operations.available(), reason="without compiled kernels")
+
+TOLERANCE = 5e-6
+"""Of the largest value, in float32."""
+
+FAST = FastOperations()
+
+
+@pytest.fixture(params=range(level() + 1), autouse=True)
+def _level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations, "level", lambda: request.param)
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def compare(fast: Callable[..., Tensor], plain: Callable[..., Tensor], *inputs: Tensor) -> None:
+    """Results and all gradients of two functions, the first in float32, the second in float64."""
+    exact = [x.clone().requires_grad_() for x in inputs]
+    single = [x.float().requires_grad_() for x in inputs]
+    expected, found = plain(*exact), fast(*single)
+    weights = random(*expected.shape, seed=9)
+    torch.autograd.backward((expected * weights).sum())
+    torch.autograd.backward((found * weights.float()).sum())
+    pairs = [(expected, found), *((a.grad, b.grad) for a, b in zip(exact, single, strict=True))]
+    for theirs, ours in pairs:
+        assert theirs is not None
+        assert ours is not None
+        assert ours.dtype == torch.float32
+        assert ours.shape == theirs.shape
+        error = (theirs - ours).abs().max() / theirs.abs().max()
+        assert error < TOLERANCE
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7, 9])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (1, 1, 1, 1, 1),
+        (1, 3, 8, 5, 7),
+        (2, 13, 40, 15, 12),
+        (1, 7, 11, 9, 33),
+        (3, 9, 17, 1, 40),
+        (1, 2, 30, 40, 72),
+        (1, 64, 5, 3, 16),
+    ],
+    ids=str,
+)
+def test_convolution(kernel: int, sizes: tuple[int, ...]) -> None:
+    images, inputs, outputs, height, width = sizes
+    compare(
+        FAST.convolve,
+        TORCH.convolve,
+        random(images, inputs, height, width),
+        random(outputs, inputs, kernel, kernel, seed=1),
+        random(outputs, seed=2),
+    )
+
+
+@pytest.mark.parametrize(("groups", "outputs"), [(6, 6), (2, 4), (3, 9)])
+def test_grouped_convolution(groups: int, outputs: int) -> None:
+    compare(
+        lambda *tensors: FAST.convolve(*tensors, groups),
+        lambda *tensors: TORCH.convolve(*tensors, groups),
+        random(2, 6, 9, 21),
+        random(outputs, 6 // groups, 7, 7, seed=1),
+        random(outputs, seed=2),
+    )
+
+
+def test_a_convolution_of_what_needs_no_gradient() -> None:
+    weight, bias = random(4, 3, 3, 3).float().requires_grad_(), torch.zeros(4, requires_grad=True)
+    x = random(1, 3, 6, 6).float()
+    torch.autograd.backward(FAST.convolve(x, weight, bias).square().sum())
+    assert x.grad is None
+    assert weight.grad is not None
+    assert bias.grad is not None
+
+
+def test_inputs_need_not_be_contiguous() -> None:
+    x = random(2, 5, 8, 6).float().to(memory_format=torch.channels_last)
+    weight, bias = random(4, 5, 3, 3).float(), random(4).float()
+    weight = weight.to(memory_format=torch.channels_last)
+    torch.testing.assert_close(FAST.convolve(x, weight, bias), TORCH.convolve(x, weight, bias))
+
+
+def test_gelu() -> None:
+    compare(FAST.gelu, TORCH.gelu, torch.linspace(-9, 9, 1003, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 5])
+def test_shuffled_gelu(stride: int) -> None:
+    compare(
+        lambda x: FAST.shuffled_gelu(x, stride),
+        lambda x: TORCH.shuffled_gelu(x, stride),
+        random(2, 3 * stride**2, 4, 17),
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 6])
+def test_gate(channels: int) -> None:
+    compare(FAST.gate, TORCH.gate, random(2, 6, 5, 9), 3 * random(2, channels, 5, 9, seed=1))
+
+
+@pytest.mark.parametrize(
+    "size", [(1, 1), (2, 2), (5, 8), (8, 5), (7, 7), (12, 33), (1, 9)], ids=str
+)
+def test_band_features(size: tuple[int, int]) -> None:
+    compare(FAST.band_features, TORCH.band_features, random(2, 3, *size), random(4, seed=1))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 4), (5, 7), (9, 40)], ids=str)
+def test_channel_norm(size: tuple[int, int]) -> None:
+    compare(
+        FAST.channel_norm,
+        TORCH.channel_norm,
+        random(2, 12, *size) + 3,
+        random(12, seed=1),
+        random(12, seed=2),
+    )
+
+
+def test_rate() -> None:
+    """With values beyond the symbols, tensors without spread, and probabilities near nothing."""
+    tensors = {
+        "wide": random(9, 31) * 3,
+        "clamped": random(40, seed=1) * 90,
+        "narrow": random(5, 4, seed=2) * 1e-3,
+        "one": random(1, seed=3),
+        "outlier": torch.cat([random(300, seed=4), torch.tensor([60.0], dtype=torch.float64)]),
+    }
+    bounds = torch.tensor([0, *accumulate(t.numel() for t in tensors.values())])
+    weights = random(int(bounds[-1]), seed=6)
+    found = []
+    for rounding, dtype in ((rounded_values, torch.float64), (fast_rounded, torch.float32)):
+        values = torch.cat([t.flatten() for t in tensors.values()]).to(dtype).requires_grad_()
+        steps = (0.5 * random(len(tensors), seed=5)).exp().to(dtype).requires_grad_()
+        rounded, bits = rounding(values, steps, bounds)
+        torch.autograd.backward(0.3 * bits + (rounded * weights.to(dtype)).sum())
+        found.append([rounded, bits, values.grad, steps.grad])
+    for theirs, ours in zip(*found, strict=True):
+        assert theirs is not None
+        assert ours is not None
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-3, atol=1e-3)
