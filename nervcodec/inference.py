@@ -19,8 +19,10 @@ from nervcodec.bitstream.syntax import ModelSpec
 from nervcodec.bitstream.tensors import FRAME_TENSORS, activation_bytes, value_count
 from nervcodec.errors import BitstreamError, UsageError
 from nervcodec.fast.network import FastDecoder, prepared_bytes, supported
+from nervcodec.fast.operations import FastOperations, available, use_threads
 from nervcodec.models.blocks import channels_last
 from nervcodec.models.frame_decoder import FrameDecoder
+from nervcodec.models.operations import use
 from nervcodec.models.positions import frame_times
 from nervcodec.samples import Frames, peak
 
@@ -89,6 +91,9 @@ class SegmentRenderer:
         self._kernels = None
         if on_cpu and not reference and kernels and supported(segment.model):
             self._kernels = FastDecoder(network.eval())
+        elif reference and kernels and available():
+            use(network, FastOperations())
+            use_threads(torch.get_num_threads())
         elif not reference:
             channels_last(network)
         self._network = network.eval()

@@ -161,3 +161,15 @@ def test_rate() -> None:
         assert theirs is not None
         assert ours is not None
         torch.testing.assert_close(ours.double(), theirs, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 7])
+@pytest.mark.parametrize("groups", [1, 5])
+def test_convolution_in_float64(kernel: int, groups: int) -> None:
+    x, bias = random(2, 5, 13, 70), random(5, seed=2)
+    weight = random(5, 5 // groups, kernel, kernel, seed=1)
+    with torch.no_grad():
+        found = FAST.convolve(x, weight, bias, groups)
+    torch.testing.assert_close(
+        found, TORCH.convolve(x, weight, bias, groups), rtol=1e-13, atol=1e-13
+    )

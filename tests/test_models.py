@@ -20,7 +20,7 @@ from nervcodec.bitstream.syntax import Attention, DetailSpec, HfscmSpec, ModelSp
 from nervcodec.bitstream.tensors import FRAME_TENSORS, tensor_specs
 from nervcodec.errors import BitstreamError
 from nervcodec.inference import FramesDigest, SegmentRenderer
-from nervcodec.models import blocks
+from nervcodec.models import operations
 from nervcodec.models.blocks import Conv, Hfscm, Stage, channels_last
 from nervcodec.models.content_encoder import ContentEncoder
 from nervcodec.models.frame_decoder import FrameDecoder
@@ -248,7 +248,7 @@ def test_strips_are_the_whole_convolution(
     x = noise(2, 10, 7, 9)
     expected = F.conv2d(x, conv.weight, conv.bias, padding=kernel // 2, groups=groups)
     # A strip of n rows is what fits the memory of n rows and not of n + 1.
-    monkeypatch.setattr(blocks, "TILE_BYTES", 8 * kernel**2 * 10 * 9 * rows_a_strip + 1)
+    monkeypatch.setattr(operations, "TILE_BYTES", 8 * kernel**2 * 10 * 9 * rows_a_strip + 1)
     heights = []
 
     def conv2d(strip: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
@@ -256,7 +256,7 @@ def test_strips_are_the_whole_convolution(
         return F_conv2d(strip, *args, **options)
 
     F_conv2d = F.conv2d
-    monkeypatch.setattr(blocks.F, "conv2d", conv2d)
+    monkeypatch.setattr(operations.F, "conv2d", conv2d)
     result = conv(x)
     assert sum(heights) == 7
     assert max(heights) == min(rows_a_strip, 7)
@@ -268,7 +268,7 @@ def test_a_tile_has_at_least_one_value(monkeypatch: pytest.MonkeyPatch) -> None:
     conv = Conv(2, 3, 3).double()
     x = noise(1, 2, 4, 5)
     expected = conv(x)
-    monkeypatch.setattr(blocks, "TILE_BYTES", 1)
+    monkeypatch.setattr(operations, "TILE_BYTES", 1)
     tiles = []
 
     def conv2d(tile: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
@@ -276,7 +276,7 @@ def test_a_tile_has_at_least_one_value(monkeypatch: pytest.MonkeyPatch) -> None:
         return F_conv2d(tile, *args, **options)
 
     F_conv2d = F.conv2d
-    monkeypatch.setattr(blocks.F, "conv2d", conv2d)
+    monkeypatch.setattr(operations.F, "conv2d", conv2d)
     torch.testing.assert_close(conv(x), expected, rtol=0, atol=1e-13)
     assert tiles == [(1, 2, 3, 3)] * 20
 

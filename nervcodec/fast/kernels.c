@@ -1,7 +1,8 @@
 /* The network's arithmetic on planar float32 maps, for CPUs.
  *
- * kernels.h holds all of it and is compiled once for each instruction set; this file chooses
- * among them when it is called. Python reaches it through ctypes (library.py), which lets go of
+ * kernels.h holds that of decoding, training.h that of training, correlate.h what both are made of;
+ * they are compiled once for each instruction set, and this file chooses among them when it is
+ * called. Python reaches it through ctypes (library.py), which lets go of
  * the interpreter's lock, so that threads work on bands of rows side by side.
  *
  * A map is channels of height rows of pitch values: pitch is the width rounded up to PITCH, and
@@ -22,6 +23,9 @@
 #define MAX_ROWS 16
 #define MAX_OUTPUTS 6 /* computed together: with 4 vectors of columns they fill 32 registers */
 
+/* Places whose products are summed before they are added to a weight's gradient, and which are one
+ * piece of work: so many places of MAX_OUTPUTS channels stay in the first cache. */
+#define STRETCH 1024
 #define LEAST_WORK 200000 /* multiplications of a training that are worth a second thread */
 #define MAX_TAPS 7 /* shifted inputs that are multiplied together for a gradient */
 
@@ -64,10 +68,9 @@ static long round_up(long value, long unit) { return (value + unit - 1) / unit *
 
 #include "threads.h"
 
-static float *memory_of(long values)
-{
-    return aligned_alloc(64, round_up(values * sizeof(float), 64));
-}
+static void *allocate(long bytes) { return aligned_alloc(64, round_up(bytes, 64)); }
+
+static float *memory_of(long values) { return allocate(values * sizeof(float)); }
 
 static long pitch_of(const struct map *map) { return round_up(map->width, PITCH); }
 
@@ -95,12 +98,22 @@ static int block_size(int outputs, int first)
 #define HAS_VARIANTS 1
 #endif
 
+#define REAL float
 #define LANES 4
 #define VECTORS 2
 #define REGISTERS 16
 #define NAME(name) name##_plain
+#include "correlate.h"
 #include "kernels.h"
 #include "training.h"
+#undef REAL
+#undef LANES
+#undef NAME
+#define REAL double
+#define LANES 2
+#define NAME(name) name##_double_plain
+#include "correlate.h"
+#undef REAL
 #undef LANES
 #undef VECTORS
 #undef REGISTERS
@@ -109,12 +122,22 @@ static int block_size(int outputs, int first)
 #ifdef HAS_VARIANTS
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
+#define REAL float
 #define LANES 8
 #define VECTORS 2
 #define REGISTERS 16
 #define NAME(name) name##_avx2
+#include "correlate.h"
 #include "kernels.h"
 #include "training.h"
+#undef REAL
+#undef LANES
+#undef NAME
+#define REAL double
+#define LANES 4
+#define NAME(name) name##_double_avx2
+#include "correlate.h"
+#undef REAL
 #undef LANES
 #undef VECTORS
 #undef REGISTERS
@@ -123,12 +146,22 @@ static int block_size(int outputs, int first)
 
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,fma,prefer-vector-width=512")
+#define REAL float
 #define LANES 16
 #define VECTORS 4
 #define REGISTERS 32
 #define NAME(name) name##_avx512
+#include "correlate.h"
 #include "kernels.h"
 #include "training.h"
+#undef REAL
+#undef LANES
+#undef NAME
+#define REAL double
+#define LANES 8
+#define NAME(name) name##_double_avx512
+#include "correlate.h"
+#undef REAL
 #undef LANES
 #undef VECTORS
 #undef REGISTERS
@@ -225,6 +258,13 @@ int32_t hfsv_layer_forward(int32_t level, const struct layer *layer, const float
                            const float *weights, const float *bias, float *out)
 {
     return DISPATCH(level, layer_forward, layer, in, weights, bias, out);
+}
+
+/* The same in float64. */
+int32_t hfsv_layer_forward_double(int32_t level, const struct layer *layer, const double *in,
+                                  const double *weights, const double *bias, double *out)
+{
+    return DISPATCH(level, layer_forward_double, layer, in, weights, bias, out);
 }
 
 /* Gradients of its input, unless that is NULL, its weights and its bias, from those of its

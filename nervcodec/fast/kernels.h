@@ -1,7 +1,5 @@
 /* The kernels for vectors of LANES floats; kernels.c includes this once an instruction set. */
 
-typedef float NAME(vector) __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-
 /* NaN passes through all of these: a file whose network gives one is refused. */
 
 static inline float NAME(exponential)(float x)
@@ -55,61 +53,6 @@ static inline float NAME(normal_share)(float x)
 }
 
 static inline float NAME(gelu)(float x) { return x * NAME(normal_share)(x); }
-
-/* Sums of `nb` outputs over `nv` vectors of columns. */
-static inline __attribute__((always_inline)) void
-NAME(sums)(const int nb, const int nv, const float *rows, long row_step, long channel_step,
-           int terms, int inputs, int taps, const float *weights, float *out, long out_step)
-{
-    NAME(vector) sum[MAX_OUTPUTS][VECTORS];
-    for (int b = 0; b < nb; b++)
-        for (int j = 0; j < nv; j++)
-            sum[b][j] = (NAME(vector)){0};
-    for (int term = 0; term < terms; term++)
-        for (int channel = 0; channel < inputs; channel++) {
-            const float *place = rows + term * row_step + channel * channel_step;
-            for (int tap = 0; tap < taps; tap++, weights += nb) {
-                NAME(vector) values[VECTORS];
-                for (int j = 0; j < nv; j++)
-                    values[j] = *(const NAME(vector) *)(place + tap + j * LANES);
-                for (int b = 0; b < nb; b++)
-                    for (int j = 0; j < nv; j++)
-                        sum[b][j] += weights[b] * values[j];
-            }
-        }
-    for (int b = 0; b < nb; b++)
-        for (int j = 0; j < nv; j++)
-            *(NAME(vector) *)(out + b * out_step + j * LANES) = sum[b][j];
-}
-
-#define SUMS(nb, nv)                                                                               \
-    NAME(sums)(nb, nv, rows, row_step, channel_step, terms, inputs, taps, weights, out, out_step)
-#define SUMS_OF(nb)                                                                                \
-    case nb:                                                                                       \
-        if (vectors == VECTORS)                                                                    \
-            SUMS(nb, VECTORS);                                                                     \
-        else if (vectors == 2)                                                                     \
-            SUMS(nb, 2);                                                                           \
-        else                                                                                       \
-            SUMS(nb, 1);                                                                           \
-        break;
-
-static void NAME(block)(int outputs, int vectors, const float *rows, long row_step,
-                        long channel_step, int terms, int inputs, int taps, const float *weights,
-                        float *out, long out_step)
-{
-    switch (outputs) {
-        SUMS_OF(1)
-        SUMS_OF(2)
-        SUMS_OF(3)
-        SUMS_OF(4)
-        SUMS_OF(5)
-        SUMS_OF(6)
-    }
-}
-
-#undef SUMS
-#undef SUMS_OF
 
 /* Rows of a tile of one channel from column `left` on, zero outside the map: pointers into the
  * map where it holds them whole, else copies in `lines`. */

@@ -59,6 +59,7 @@ _SIGNATURES = {
     "hfsv_samples": (_MAP, _MAP, c_int32, c_float, c_void_p, c_int32, c_int32, c_int32, *_ROWS),
     "hfsv_use_threads": (c_int32,),
     "hfsv_layer_forward": (POINTER(LayerStruct), *4 * (c_void_p,)),
+    "hfsv_layer_forward_double": (POINTER(LayerStruct), *4 * (c_void_p,)),
     "hfsv_layer_backward": (POINTER(LayerStruct), *6 * (c_void_p,)),
     "hfsv_gelu_forward": (*2 * (c_void_p,), c_int64),
     "hfsv_gelu_backward": (*3 * (c_void_p,), c_int64),

@@ -1,7 +1,7 @@
 """The operations of a training and their gradients by the kernels of ``training.h``, on CPUs.
 
-:class:`FastOperations` takes the place of :class:`nervcodec.models.operations.Operations`; float32
-alone is computed here.
+:class:`FastOperations` takes the place of :class:`nervcodec.models.operations.Operations`. In
+float64 it computes convolutions without their gradients, which torch does slowly.
 """
 
 from __future__ import annotations
@@ -40,16 +40,21 @@ def _call(name: str, *arguments: Any) -> None:
         raise MemoryError(f"no memory for {name}")
 
 
+def _layer_of(x: Tensor, weight: Tensor, depthwise: bool) -> tuple[LayerStruct, Tensor]:
+    """What the kernels are told of a convolution, and where its result goes."""
+    images, inputs, height, width = x.shape
+    outputs, _, kernel, _ = weight.shape
+    layer = LayerStruct(images, inputs, outputs, height, width, kernel, depthwise)
+    return layer, x.new_empty(images, outputs, height, width)
+
+
 class _Convolve(Function):
     """Convolution, zero padding."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, depthwise: bool) -> Tensor:
         x, weight = x.contiguous(), weight.contiguous()
-        images, inputs, height, width = x.shape
-        outputs, _, kernel, _ = weight.shape
-        layer = LayerStruct(images, inputs, outputs, height, width, kernel, depthwise)
-        out = x.new_empty(images, outputs, height, width)
+        layer, out = _layer_of(x, weight, depthwise)
         _call("hfsv_layer_forward", byref(layer), x, weight, bias.contiguous(), out)
         ctx.save_for_backward(x, weight)
         ctx.layer = layer
@@ -196,28 +201,48 @@ def _applied(function: type[Function], *arguments: Any) -> Tensor:
 
 
 class FastOperations(Operations):
-    """By the kernels, where tensors are float32 on a CPU."""
+    """By the kernels, where there is one for the type; tensors must be on a CPU."""
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor, groups: int = 1) -> Tensor:
         depthwise = groups == x.shape[1] == len(weight) and groups > 1
         if groups > 1 and not depthwise:
             return super().convolve(x, weight, bias, groups)
+        if x.dtype == torch.float64 and not torch.is_grad_enabled():
+            return _convolve_double(x, weight, bias, depthwise)
         return _applied(_Convolve, x, weight, bias, depthwise)
 
     def gelu(self, x: Tensor) -> Tensor:
-        return _applied(_Gelu, x)
+        return _applied(_Gelu, x) if _single(x) else super().gelu(x)
 
     def shuffled_gelu(self, x: Tensor, stride: int) -> Tensor:
+        if not _single(x):
+            return super().shuffled_gelu(x, stride)
         return _applied(_ShuffledGelu, x, stride)
 
     def gate(self, x: Tensor, logits: Tensor) -> Tensor:
-        return _applied(_Gate, x, logits)
+        return _applied(_Gate, x, logits) if _single(x) else super().gate(x, logits)
 
     def band_features(self, x: Tensor, phi: Tensor) -> Tensor:
-        return _applied(_BandFeatures, x, phi)
+        return _applied(_BandFeatures, x, phi) if _single(x) else super().band_features(x, phi)
 
     def channel_norm(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        if not _single(x):
+            return super().channel_norm(x, scale, shift)
         return _applied(_ChannelNorm, x, scale, shift)
+
+
+def _single(x: Tensor) -> bool:
+    return x.dtype == torch.float32
+
+
+def _convolve_double(x: Tensor, weight: Tensor, bias: Tensor, depthwise: bool) -> Tensor:
+    """Convolution in float64, of which no gradients can be taken.
+
+    It is that of one image at a time, whose copy with borders is all the memory it needs.
+    """
+    x, layer, out = x.contiguous(), *_layer_of(x, weight, depthwise)
+    _call("hfsv_layer_forward_double", byref(layer), x, weight.contiguous(), bias.contiguous(), out)
+    return out
 
 
 class _Rounded(Function):

@@ -1,13 +1,5 @@
-/* Convolutions and their gradients for the training, for vectors of LANES floats; kernels.c
- * includes this after kernels.h, once an instruction set.
- *
- * Maps are (channels, height, width) without gaps. A copy with a border of zeros is seen as one
- * run of values for each channel: in it a tap of the kernel is a fixed distance, whatever the row.
- * The `kernel - 1` places at the end of each row give sums that nobody asked for. */
-
-/* Places whose products are summed before they are added to a weight's gradient: so many places of
- * MAX_OUTPUTS channels stay in the first cache. */
-#define STRETCH 1024
+/* The operations of a training and their gradients, for vectors of LANES floats; kernels.c includes
+ * this after kernels.h, once an instruction set. Maps are those of correlate.h. */
 
 static inline float NAME(sum_of)(const float *values, long count)
 {
@@ -23,29 +15,6 @@ static inline float NAME(sum_of)(const float *values, long count)
     return total;
 }
 
-/* Values of a copy with borders, of one channel. */
-static inline long NAME(bordered_plane)(int height, int width, int border)
-{
-    return round_up((long)(height + 2 * border) * (width + 2 * border), LANES);
-}
-
-/* `channels` maps with a border of zeros above, below, left and right, and `slack` zeros at last. */
-static void NAME(add_border)(const float *maps, int channels, int height, int width, int border,
-                             float *out)
-{
-    long pitch = width + 2 * border, plane = NAME(bordered_plane)(height, width, border);
-    for (int channel = 0; channel < channels; channel++, out += plane) {
-        float *to = out + border * pitch + border;
-        memset(out, 0, (border * pitch + border) * sizeof(float));
-        for (int row = 0; row < height; row++, to += pitch, maps += width) {
-            memcpy(to, maps, width * sizeof(float));
-            memset(to + width, 0, 2 * border * sizeof(float));
-        }
-        to -= border;
-        memset(to, 0, (out + plane - to) * sizeof(float));
-    }
-}
-
 /* Maps laid out in rows of `pitch`, with zeros in between and up to `plane`. */
 static void NAME(spread_rows)(const float *maps, int channels, int height, int width, long pitch,
                               long plane, float *out)
@@ -56,55 +25,6 @@ static void NAME(spread_rows)(const float *maps, int channels, int height, int w
             memset(out + row * pitch + width, 0, (pitch - width) * sizeof(float));
         }
         memset(out + height * pitch, 0, (plane - height * pitch) * sizeof(float));
-    }
-}
-
-/* Places `first` on of one output, of which `count` were computed, into its map, with a bias. */
-static void NAME(store_places)(const float *sums, long first, long count, int height, int width,
-                               long pitch, float bias, float *map)
-{
-    long row = first / pitch, column = first % pitch;
-    while (count > 0 && row < height) {
-        long rest = pitch - column < count ? pitch - column : count;
-        long wanted = width - column < rest ? width - column : rest;
-        float *restrict to = map + row * width + column;
-        for (long x = 0; x < wanted; x++)
-            to[x] = sums[x] + bias;
-        sums += rest;
-        count -= rest;
-        column = 0;
-        row++;
-    }
-}
-
-/* The convolution of one image, of which `bordered` is the copy with borders; `weights` are by
- * block of outputs: (rows of the kernel, inputs, columns of the kernel, block). Channels that
- * stand alone (`depthwise`) are one block each. Places `begin` to `end`. */
-static void NAME(correlate)(const struct layer *layer, const float *bordered, const float *weights,
-                            const float *bias, float *out, long begin, long end)
-{
-    int kernel = layer->kernel, border = kernel / 2;
-    int inputs = layer->depthwise ? 1 : layer->inputs;
-    long pitch = layer->width + 2 * border;
-    long plane = NAME(bordered_plane)(layer->height, layer->width, border);
-    long map = (long)layer->height * layer->width;
-    float sums[MAX_OUTPUTS * VECTORS * LANES] __attribute__((aligned(64)));
-    for (long place = begin; place < end; place += VECTORS * LANES) {
-        long left = end - place;
-        int vectors = left > 2 * LANES ? VECTORS : left > LANES ? 2 : 1;
-        const float *factors = weights;
-        for (int first = 0; first < layer->outputs;) {
-            int count = layer->depthwise ? 1 : block_size(layer->outputs, first);
-            const float *source = bordered + place + (layer->depthwise ? first * plane : 0);
-            NAME(block)(count, vectors, source, pitch, plane, kernel, inputs, kernel, factors, sums,
-                        VECTORS * LANES);
-            for (int b = 0; b < count; b++)
-                NAME(store_places)(sums + b * VECTORS * LANES, place, vectors * LANES,
-                                   layer->height, layer->width, pitch,
-                                   bias == NULL ? 0.0f : bias[first + b], out + (first + b) * map);
-            factors += (long)count * kernel * inputs * kernel;
-            first += count;
-        }
     }
 }
 
@@ -214,23 +134,6 @@ static void NAME(add_weight_gradient)(const struct layer *layer, const float *bo
     }
 }
 
-/* Weights (outputs, inputs, kernel, kernel) by block of outputs as `correlate` takes them. */
-static void NAME(in_blocks)(const struct layer *layer, const float *weights, float *out)
-{
-    int kernel = layer->kernel, inputs = layer->depthwise ? 1 : layer->inputs;
-    long step = (long)inputs * kernel * kernel;
-    for (int first = 0; first < layer->outputs;) {
-        int count = layer->depthwise ? 1 : block_size(layer->outputs, first);
-        for (int row = 0; row < kernel; row++)
-            for (int channel = 0; channel < inputs; channel++)
-                for (int column = 0; column < kernel; column++)
-                    for (int b = 0; b < count; b++)
-                        *out++ = weights[(first + b) * step +
-                                         ((long)channel * kernel + row) * kernel + column];
-        first += count;
-    }
-}
-
 /* The weights of the convolution that takes gradients of the output to those of the input. */
 static void NAME(transposed)(const struct layer *layer, const float *weights, float *out)
 {
@@ -242,78 +145,6 @@ static void NAME(transposed)(const struct layer *layer, const float *weights, fl
                 long place = layer->depthwise ? output : (long)input * layer->outputs + output;
                 out[place * taps + taps - 1 - tap] = *weights++;
             }
-}
-
-static long NAME(weight_count)(const struct layer *layer)
-{
-    return (long)layer->outputs * (layer->depthwise ? 1 : layer->inputs) * layer->kernel *
-           layer->kernel;
-}
-
-/* Room for a copy with borders, and what `correlate` reads beyond it. */
-static long NAME(bordered_size)(const struct layer *layer, int channels)
-{
-    int border = layer->kernel / 2;
-    long pitch = layer->width + 2 * border;
-    return channels * NAME(bordered_plane)(layer->height, layer->width, border) +
-           round_up(layer->kernel * (pitch + 1), LANES) + VECTORS * LANES;
-}
-
-/* Stretches of places that are one piece of work: all of them where the work is little. */
-static long NAME(stretches)(const struct layer *layer)
-{
-    long places = (long)layer->height * (layer->width + layer->kernel - 1);
-    long work = places * NAME(weight_count)(layer);
-    return work < LEAST_WORK ? 1 : (places + STRETCH - 1) / STRETCH;
-}
-
-struct NAME(work) {
-    const struct layer *layer, *back;
-    const float *bordered, *back_bordered, *weights, *bias, *spread;
-    float *out, *weight_gradients, *bias_gradients;
-    long stretches;
-    int outputs; /* whose weights' gradients are one piece */
-};
-
-static void NAME(correlate_stretch)(const struct layer *layer, const struct NAME(work) *work,
-                                    const float *bordered, long number)
-{
-    long places = (long)layer->height * (layer->width + layer->kernel - 1);
-    long begin = work->stretches == 1 ? 0 : number * STRETCH;
-    long end = work->stretches == 1 || begin + STRETCH > places ? places : begin + STRETCH;
-    NAME(correlate)(layer, bordered, work->weights, work->bias, work->out, begin, end);
-}
-
-static void NAME(forward_piece)(void *data, long piece)
-{
-    const struct NAME(work) *work = data;
-    NAME(correlate_stretch)(work->layer, work, work->bordered, piece);
-}
-
-static int32_t NAME(layer_forward)(const struct layer *layer, const float *in, const float *weights,
-                                   const float *bias, float *out)
-{
-    long size = NAME(bordered_size)(layer, layer->inputs);
-    long map = (long)layer->height * layer->width;
-    float *bordered = memory_of(size + NAME(weight_count)(layer));
-    if (bordered == NULL)
-        return -1;
-    float *factors = bordered + size;
-    NAME(in_blocks)(layer, weights, factors);
-    memset(bordered, 0, size * sizeof(float));
-    for (int image = 0; image < layer->images; image++) {
-        NAME(add_border)(in + image * layer->inputs * map, layer->inputs, layer->height,
-                         layer->width, layer->kernel / 2, bordered);
-        struct NAME(work) work = {.layer = layer,
-                                  .bordered = bordered,
-                                  .weights = factors,
-                                  .bias = bias,
-                                  .out = out + image * layer->outputs * map,
-                                  .stretches = NAME(stretches)(layer)};
-        in_pieces(work.stretches, NAME(forward_piece), &work);
-    }
-    free(bordered);
-    return 0;
 }
 
 /* Gradients of some outputs' weights and biases or, after these, of a stretch of the input. */
@@ -862,5 +693,3 @@ static int32_t NAME(rate_backward)(const float *values, const int64_t *bounds, i
     }
     return 0;
 }
-
-#undef STRETCH

@@ -19,9 +19,6 @@ from nervcodec.bitstream.tensors import (
 )
 from nervcodec.models.operations import TORCH, lifted_bands
 
-TILE_BYTES = 1 << 28
-"""Working memory of one tile of a float64 convolution."""
-
 NORM_EPSILON = 1e-5
 """Added to a variance, as torch does by default."""
 
@@ -32,11 +29,7 @@ def channels_last(module: nn.Module) -> None:
 
 
 class Conv(nn.Conv2d):
-    """Convolution of odd kernel with zero padding that keeps the map's size.
-
-    In float64, where torch unfolds the whole map at once (9 GB for one 7x7 layer at 1280x640),
-    the map is computed in tiles; each output value is the same sum.
-    """
+    """Convolution of odd kernel with zero padding that keeps the map's size."""
 
     operations = TORCH
 
@@ -44,25 +37,8 @@ class Conv(nn.Conv2d):
         super().__init__(inputs, outputs, kernel, padding=kernel // 2, groups=groups)
 
     def forward(self, input: Tensor) -> Tensor:
-        if input.dtype != torch.float64:
-            assert self.bias is not None
-            return self.operations.convolve(input, self.weight, self.bias, self.groups)
-        batch, channels, height, width = input.shape
-        kernel = self.kernel_size[0]
-        values = TILE_BYTES // (8 * kernel * kernel * channels)
-        columns = max(1, min(width, values))
-        rows = max(1, values // columns)
-        padded = F.pad(input, [kernel // 2] * 4)
-        out = input.new_empty(batch, self.out_channels, height, width)
-        for top in range(0, height, rows):
-            for left in range(0, width, columns):
-                tile = padded[
-                    :, :, top : top + rows + kernel - 1, left : left + columns + kernel - 1
-                ]
-                out[:, :, top : top + rows, left : left + columns] = F.conv2d(
-                    tile, self.weight, self.bias, groups=self.groups
-                )
-        return out
+        assert self.bias is not None
+        return self.operations.convolve(input, self.weight, self.bias, self.groups)
 
 
 def standardised(x: Tensor, axes: tuple[int, ...]) -> Tensor:

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from nervcodec.bitstream.tensors import BANDS
 
+TILE_BYTES = 1 << 28
+"""Working memory of one tile of a float64 convolution."""
+
 NORM_EPSILON = 1e-6
 """Of the content encoder's norms: ConvNeXt's."""
 
@@ -20,7 +23,13 @@ class Operations:
     """As torch computes them. Maps are (B, C, H, W)."""
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor, groups: int = 1) -> Tensor:
-        """Convolution of odd kernel with zero padding that keeps the map's size."""
+        """Convolution of odd kernel with zero padding that keeps the map's size.
+
+        In float64, where torch unfolds the whole map at once (9 GB for one 7x7 layer at 1280x640),
+        the map is computed in tiles; each output value is the same sum.
+        """
+        if x.dtype == torch.float64:
+            return _convolve_in_tiles(x, weight, bias, groups)
         return F.conv2d(x, weight, bias, padding=weight.shape[2] // 2, groups=groups)
 
     def gelu(self, x: Tensor) -> Tensor:
@@ -52,6 +61,24 @@ def use(network: nn.Module, operations: Operations) -> None:
     for module in network.modules():
         if hasattr(module, "operations"):
             setattr(module, "operations", operations)  # noqa: B010 (a plain attribute)
+
+
+def _convolve_in_tiles(x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> Tensor:
+    batch, channels, height, width = x.shape
+    kernel = weight.shape[2]
+    values = TILE_BYTES // (8 * kernel * kernel * channels)
+    columns = max(1, min(width, values))
+    rows = max(1, values // columns)
+    padded = F.pad(x, [kernel // 2] * 4)
+    out = x.new_empty(batch, len(weight), height, width)
+    for top in range(0, height, rows):
+        for left in range(0, width, columns):
+            below, right = top + rows + kernel - 1, left + columns + kernel - 1
+            tile = padded[:, :, top:below, left:right]
+            out[:, :, top : top + rows, left : left + columns] = F.conv2d(
+                tile, weight, bias, groups=groups
+            )
+    return out
 
 
 def haar(x: Tensor) -> Tensor:
