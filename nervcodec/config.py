@@ -75,6 +75,7 @@ class TrainConfig:
 
     Attributes:
         epochs: passes over the segment's frames.
+        seconds: time for the training, which then takes as many steps as fit; None for ``epochs``.
         batch: frames a step.
         optimizer: one of :data:`OPTIMIZERS`.
         learning_rate: its peak rate, None for the optimizer's own; linear warm-up from a tenth of
@@ -93,6 +94,7 @@ class TrainConfig:
     """
 
     epochs: int = PRESETS[DEFAULT_PRESET]
+    seconds: float | None = None
     batch: int = 1
     optimizer: str = SOAP
     learning_rate: float | None = None
@@ -109,6 +111,12 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _require(1 <= self.epochs <= 1_000_000, "epochs", self.epochs, "not in 1..1000000")
+        _require(
+            self.seconds is None or 0 < self.seconds < math.inf,
+            "time",
+            self.seconds,
+            "must be more than 0",
+        )
         _require(1 <= self.batch <= 1024, "batch", self.batch, "not in 1..1024")
         _require(
             self.optimizer in OPTIMIZERS, "optimizer", self.optimizer, f"not one of {OPTIMIZERS}"
@@ -262,6 +270,8 @@ class EncodeConfig:
             FFmpeg's scdet measures it (10 is its default); None for no such cuts.
         size_target: what the file's length must not exceed, see :class:`SizeTarget`; None for
             whatever comes of ``train.rate_weight``.
+        time: how long the encode may take, whose training then has as many steps as fit;
+            None for ``train.epochs``.
         audio, subtitles: pass the source's streams of these kinds through.
         allow_damaged: of a damaged source code the frames that decode.
         device: ``auto``, ``cpu`` or a torch device such as ``cuda:1``.
@@ -291,6 +301,7 @@ class EncodeConfig:
     keyint: int | timedelta | None = None
     scene_cut: float | None = None
     size_target: SizeTarget | None = None
+    time: timedelta | None = None
     audio: bool = True
     subtitles: bool = True
     allow_damaged: bool = False
@@ -310,6 +321,9 @@ class EncodeConfig:
             "checkpoint-every",
             self.checkpoint_seconds,
             "must be 0 or more",
+        )
+        _require(
+            self.time is None or self.time > timedelta(), "time", self.time, "must be more than 0"
         )
         rate = self.input_rate
         _require(

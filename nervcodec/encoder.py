@@ -21,7 +21,7 @@ from nervcodec.bitstream.segment import Segment, decode_segment
 from nervcodec.bitstream.stream import HASH_BYTES, AudioData, StreamReader, write_stream
 from nervcodec.bitstream.syntax import FORMAT_MAJOR, FORMAT_MINOR, ModelSpec
 from nervcodec.bitstream.tensors import Limits, parameter_count
-from nervcodec.config import DEFAULT_CRF, HNERV, EncodeConfig, rate_weight
+from nervcodec.config import DEFAULT_CRF, HNERV, EncodeConfig, TrainConfig, rate_weight
 from nervcodec.errors import (
     InputVideoError,
     InterruptedEncode,
@@ -30,7 +30,7 @@ from nervcodec.errors import (
 from nervcodec.executors import Executor, choose_executor, threads_of
 from nervcodec.files import atomic_output, check_output, file_digest
 from nervcodec.inference import FramesDigest, SegmentRenderer, select_device
-from nervcodec.jobs import SegmentJob, SegmentResult, segment_payload
+from nervcodec.jobs import SegmentJob, SegmentResult, checking_seconds, segment_payload
 from nervcodec.metrics import FrameStatistics, bits_per_pixel
 from nervcodec.preview import Preview
 from nervcodec.rate_control import (
@@ -61,6 +61,9 @@ Stop = Callable[[], bool]
 
 STOPPED_FRAMES = 16
 """Frames of a segment that are measured when the encode was asked to stop."""
+
+LEAST_SECONDS = 0.001
+"""Time for a segment's training where there is none left: one step."""
 
 AUDIO_FRAME, SEGMENT_FRAME = 40, 12
 """Bytes that chunks take beside their payloads, and END's own growth; at most."""
@@ -159,10 +162,14 @@ class _Encode:
             self._preview = Preview(config.preview, lambda text: self._say("train", "", (text,)))
         self._train, self._epochs = config.train, config.train.epochs
         self._budgets: list[int] | None = None
+        self._deadline: float | None = None
+        self._frame_check: float | None = None
 
     def run(self, stop: Stop) -> EncodeReport:
         started = time.perf_counter()
         self._open_checkpoint()
+        if self._config.time is not None:
+            self._deadline = started + self._config.time.total_seconds() - self._keeper.all_seconds
         self._say("read", "reading the source")
         reader, config = self._reader, self._config
         clip = scan(reader, config, lambda: _check(stop))
@@ -366,7 +373,7 @@ class _Encode:
                 header,
                 self._read(source, count),
                 model,
-                self._train,
+                self._timed(model, index, plan, self._config.workers or 1),
                 threads_of(self._config),
                 self._config.device,
                 trained=self._keeper.segment(index),
@@ -376,6 +383,19 @@ class _Encode:
                 job = replace(job, state=self._keeper.state, seconds=self._keeper.seconds)
                 state = False
             yield job
+
+    def _timed(self, model: ModelSpec, index: int, plan: SegmentPlan, workers: int) -> TrainConfig:
+        """How a segment is trained: where the encode has a time, with its part of what is left."""
+        if self._deadline is None:
+            return self._train
+        if self._frame_check is None:
+            self._frame_check = checking_seconds(model, file_header(self._reader, plan, 1))
+        frames = plan.lengths[index:]
+        spent = self._keeper.seconds if self._keeper.state is not None else 0.0
+        left = self._deadline - time.perf_counter() + spent
+        left -= self._frame_check * sum(frames) / workers
+        share = min(1.0, workers * frames[0] / sum(frames))
+        return replace(self._train, seconds=max(LEAST_SECONDS, left * share))
 
     def _code_segment(
         self, frames: Frames, index: int, plan: SegmentPlan, model: ModelSpec, stop: Stop
@@ -396,7 +416,7 @@ class _Encode:
         trainer = Trainer(
             frames,
             model,
-            self._train,
+            self._timed(model, index, plan, 1),
             self._device,
             self._reader.bit_depth,
             None if self._budgets is None else self._budgets[index],
@@ -569,5 +589,6 @@ def _key(source_digest: str, config: EncodeConfig) -> str:
         frames=[config.crop, config.size, config.frames, str(config.keyint), config.scene_cut],
         bit_depth=config.bit_depth,
         size_target=None if config.size_target is None else asdict(config.size_target),
+        time=str(config.time),
         part=[str(config.start), str(config.end), config.allow_damaged],
     )

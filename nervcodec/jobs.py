@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from nervcodec.bitstream.segment import QuantizedTensor, Segment, decode_segment, encode_segment
@@ -20,7 +21,7 @@ from nervcodec.inference import FramesDigest, SegmentRenderer, select_device
 from nervcodec.metrics import FrameStatistics
 from nervcodec.samples import Frames
 from nervcodec.training.checkpoint import TrainedSegment, TrainerState
-from nervcodec.training.quantization import quantize_network
+from nervcodec.training.quantization import quantize, quantize_network
 from nervcodec.training.trainer import TrainedNetwork, Trainer, TrainProgress
 
 
@@ -62,6 +63,25 @@ class SegmentResult:
     symbols_crc: int
     digest: bytes
     statistics: FrameStatistics
+
+
+def checking_seconds(model: ModelSpec, header: StreamHeader) -> float:
+    """What it takes to decode a frame of such a network in float64 and to measure it, by trial."""
+    tensors = [
+        quantize(spec, np.zeros(spec.shape, dtype=np.float32))
+        for spec in tensor_specs(model, header.width, header.height, 1)
+    ]
+    renderer = SegmentRenderer(
+        Segment(0, 0, 1, model, tuple(tensors)),
+        header.width,
+        header.height,
+        bit_depth=header.bit_depth,
+        reference=True,
+    )
+    started = time.perf_counter()
+    (frame,) = renderer.frames([0])
+    FrameStatistics(bit_depth=header.bit_depth).add(frame, frame)
+    return time.perf_counter() - started
 
 
 def segment_payload(

@@ -20,10 +20,12 @@ from nervcodec.bitstream.tensors import tensor_specs
 from nervcodec.config import ADAM, TrainConfig
 from nervcodec.errors import CheckpointError
 from nervcodec.models.frame_decoder import FrameDecoder
-from nervcodec.training import trainer
+from nervcodec.training import schedule, trainer
 from nervcodec.training.checkpoint import TrainerState
 from nervcodec.training.quantization import quantize
-from nervcodec.training.trainer import TrainedNetwork, Trainer, TrainProgress, learning_rate
+from nervcodec.training.schedule import rate_factor
+from nervcodec.training.soap import Soap
+from nervcodec.training.trainer import TrainedNetwork, Trainer, TrainProgress
 
 WIDTH, HEIGHT, COUNT = 26, 21, 5
 CPU = torch.device("cpu")
@@ -56,14 +58,13 @@ def coded(trained: TrainedNetwork) -> bytes:
 
 
 def test_the_rate_warms_up_and_then_falls_to_nothing() -> None:
-    config = TrainConfig(learning_rate=0.5, warmup=0.1)
-    rates = [learning_rate(step, 1000, config) for step in range(1000)]
-    assert rates[0] == pytest.approx(0.05)
-    assert rates[50] == pytest.approx(0.5 * (0.1 + 0.9 * 0.5))
-    assert rates[100] == pytest.approx(0.5)
-    assert rates[550] == pytest.approx(0.25)
-    assert rates[325] == pytest.approx(0.5 * (1 + 0.5**0.5) / 2)
-    assert 0 < rates[-1] < 1e-5
+    rates = [rate_factor(step / 1000, 0.1) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[50] == pytest.approx(0.1 + 0.9 * 0.5)
+    assert rates[100] == pytest.approx(1)
+    assert rates[550] == pytest.approx(0.5)
+    assert rates[325] == pytest.approx((1 + 0.5**0.5) / 2)
+    assert 0 < rates[-1] < 2e-5
     assert np.all(np.diff(rates[:101]) > 0)
     assert np.all(np.diff(rates[100:]) < 0)
 
@@ -71,25 +72,67 @@ def test_the_rate_warms_up_and_then_falls_to_nothing() -> None:
 @pytest.mark.parametrize("warmup", [0.0, 0.1, 0.99])
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_short_schedules_stay_in_range(warmup: float, steps: int) -> None:
-    config = TrainConfig(learning_rate=0.5, warmup=warmup)
-    rates = [learning_rate(step, steps, config) for step in range(steps)]
-    assert all(0 < rate <= 0.5 for rate in rates)
+    rates = [rate_factor(step / steps, warmup) for step in range(steps)]
+    assert all(0 < rate <= 1 for rate in rates)
 
 
 def test_without_warmup_the_rate_starts_at_its_peak() -> None:
-    assert learning_rate(0, 10, TrainConfig(learning_rate=0.5, warmup=0.0)) == 0.5
+    assert rate_factor(0.0, 0.0) == 1
 
 
 def test_the_optimizer_gets_the_scheduled_rates(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[int, int]] = []
+    seen: list[float] = []
+    original = Soap.step
 
-    def record(step: int, steps: int, config: TrainConfig) -> float:
-        seen.append((step, steps))
-        return learning_rate(step, steps, config)
+    def record(self: Soap, rate: float) -> None:
+        seen.append(rate)
+        original(self, rate)
 
-    monkeypatch.setattr(trainer, "learning_rate", record)
-    train(epochs=3, batch=2)
-    assert seen == [(step, 9) for step in range(9)]  # 5 frames make 3 batches of 2
+    monkeypatch.setattr(Soap, "step", record)
+    train(epochs=3, batch=2, learning_rate=0.5, rate_weight=0.0)
+    # 5 frames make 3 batches of 2.
+    assert seen == [0.5 * rate_factor(step / 9, 0.1) for step in range(9)]
+
+
+# --- by the clock -------------------------------------------------------------------------------
+
+
+class Clock:
+    """Every look at it takes a tenth of a second."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        self.now += 0.1
+        return self.now
+
+
+def test_a_training_by_the_clock_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "time", Clock())
+    reports: list[TrainProgress] = []
+    trainer = Trainer(clip(), tiny_model(), TrainConfig(seconds=5.0, batch=2), CPU)
+    trainer.train(reports.append)
+    assert trainer.finished
+    # A step looks once: 50 steps of 3 an epoch.
+    assert trainer.step == 50
+    assert trainer.epochs_done == 16
+    assert reports[-1].steps == 50
+    assert reports[-1].eta == 0
+
+
+def test_it_goes_on_with_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "time", Clock())
+
+    def make() -> Trainer:
+        return Trainer(clip(), tiny_model(), TrainConfig(seconds=5.0, batch=2), CPU)
+
+    first = make()
+    first.train(proceed=lambda: first.step < 30)
+    second = make()
+    second.restore(first.state())
+    second.train()
+    assert second.step == 50
 
 
 # --- determinism --------------------------------------------------------------------------------
@@ -188,7 +231,7 @@ def test_one_frame_and_large_batches() -> None:
 def test_progress_counts_epochs_and_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "REPORT_SECONDS", 0.0)
     reports: list[TrainProgress] = []
-    train(reports.append, epochs=3, batch=2)
+    train(reports.append, epochs=3, batch=2, rate_weight=0.0)
     assert [(r.epoch, r.step) for r in reports] == [(1 + s // 3, 1 + s) for s in range(9)]
     assert all((r.epochs, r.steps) == (3, 9) for r in reports)
     assert all(r.loss > 0 and 0 < r.psnr < 100 and r.seconds_per_step > 0 for r in reports)
@@ -200,7 +243,7 @@ def test_progress_is_rare_but_the_end_is_reported(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(trainer, "REPORT_SECONDS", 1e9)
     monkeypatch.setattr(trainer.time, "perf_counter", iter(range(10**6)).__next__)
     reports: list[TrainProgress] = []
-    train(reports.append, epochs=3, batch=2)
+    train(reports.append, epochs=3, batch=2, rate_weight=0.0)
     assert [r.step for r in reports] == [9]
 
 

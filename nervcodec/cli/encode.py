@@ -44,6 +44,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Effort: epochs from 5 (ultrafast) to 1200 (placebo).",
 )
+@click.option(
+    "--time",
+    type=seconds,
+    metavar="TIME",
+    help="Take so long, over --preset: 90s, 30m, 2h, 1:30:00. The file then depends on the "
+    "machine's speed.",
+)
 @rate_options
 @raw_options
 @click.option(
@@ -158,6 +165,7 @@ def encode_command(
       hfsv encode in.mp4 out.hfsv
       hfsv encode in.mp4 out.hfsv --crf 26 --preset slow
       hfsv encode in.mp4 out.hfsv --target-size 80k
+      hfsv encode in.mp4 out.hfsv --bitrate 120k --time 30m
       hfsv encode in.mp4 out.hfsv --params 60k --preset fast
       hfsv encode in.mp4 out.hfsv --crop 1280x640 --size 320x160
       hfsv encode film.mkv out.hfsv -ss 1:02.5 -t 10
@@ -232,6 +240,7 @@ def _config(raw: RawFormat | None, overwrite: bool, options: dict[str, Any]) -> 
         keyint=position(options["keyint"]) if options["keyint"] else None,
         scene_cut=options["scene_cut"],
         size_target=size_target(options),
+        time=options["time"],
         audio=not options["no_audio"],
         subtitles=not options["no_subtitles"],
         allow_damaged=options["allow_damaged"],

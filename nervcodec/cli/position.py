@@ -9,7 +9,8 @@ from nervcodec.errors import UsageError
 
 _NUMBER = re.compile(r"-?[0-9]{1,9}")
 _BARE = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
-_SECONDS = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(s|ms)")
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+_LENGTH = re.compile(rf"([0-9]{{1,9}}(?:\.[0-9]{{1,9}})?)({'|'.join(_UNITS)})")
 _CLOCK = re.compile(r"(?:([0-9]{1,6}):)?([0-9]{1,2}):([0-9]{1,2}(?:\.[0-9]{1,9})?)")
 
 
@@ -28,7 +29,7 @@ def position(text: str) -> int | timedelta:
 
 
 def seconds(text: str) -> timedelta:
-    """A time as FFmpeg takes it: 12.5, 10s, 500ms, 1:02.5, 0:01:02.5.
+    """A time as FFmpeg takes it: 12.5, 10s, 500ms, 2m, 1:02.5, 0:01:02.5.
 
     Raises:
         UsageError
@@ -41,8 +42,8 @@ def seconds(text: str) -> timedelta:
 
 
 def _time(text: str) -> timedelta | None:
-    if match := _SECONDS.fullmatch(text):
-        return timedelta(seconds=float(match[1]) / (1000 if match[2] == "ms" else 1))
+    if match := _LENGTH.fullmatch(text):
+        return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
     match = _CLOCK.fullmatch(text)
     if match and int(match[2]) < 60 and float(match[3]) < 60:
         minutes = 60 * int(match[1] or 0) + int(match[2])

@@ -234,6 +234,11 @@ class CheckpointKeeper:
         """Spent on that training so far."""
         return self._checkpoint.seconds
 
+    @property
+    def all_seconds(self) -> float:
+        """Spent on all trainings so far."""
+        return self.seconds + sum(s.seconds for s in self._checkpoint.segments if s is not None)
+
     def segment(self, index: int) -> TrainedSegment | None:
         """A finished segment, or None."""
         segments = self._checkpoint.segments

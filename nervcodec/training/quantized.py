@@ -52,7 +52,6 @@ class QuantizedTraining:
         weights: the decoder's tensors by name.
         rate_weight: lambda, in loss a bit a pixel.
         pixels: of all frames.
-        steps: of the whole training.
         byte_target: what the segment is to take; lambda only begins at ``rate_weight`` then.
         device: where the training is.
         rounding: by what the weights are rounded.
@@ -66,7 +65,6 @@ class QuantizedTraining:
         *,
         rate_weight: float,
         pixels: int,
-        steps: int,
         byte_target: int | None,
         device: torch.device,
         rounding: Rounding = rounded_values,
@@ -75,16 +73,21 @@ class QuantizedTraining:
         self._spec, self._specs, self._weights = spec, specs, weights
         self._learned = LearnedSteps(weights, shapes, device, rounding)
         self._optimizer = Soap(self._learned.parameters, *STEP_BETAS, largest_side=0)
-        self._pixels, self._steps = pixels, steps
+        self._pixels = pixels
+        self._count = torch.zeros(())
         self._target = None if byte_target is None else TARGET_SHARE * 8 * byte_target
         self._log_weight = torch.tensor(math.log(rate_weight))
         names = ("correction", "weights", "embeddings")
         self._size = {name: torch.zeros(()) for name in names}
 
     @property
-    def first_step(self) -> int:
-        """The first step of the training with rounded tensors."""
-        return math.ceil(QUANTIZED_FROM * self._steps)
+    def begun(self) -> bool:
+        """Whether a step was made with rounded tensors."""
+        return bool(self._count > 0)
+
+    def due(self, share: float) -> bool:
+        """Whether the step after that share of the training is made with rounded tensors."""
+        return share >= QUANTIZED_FROM
 
     @property
     def bytes(self) -> int | None:
@@ -98,11 +101,11 @@ class QuantizedTraining:
         found |= {f"steps.{name}": state for name, state in self._optimizer.tensors().items()}
         found |= {f"memory.{name}": values for name, values in self._learned.memory.items()}
         found |= {f"size.{name}": value for name, value in self._size.items()}
-        return found | {"log_weight": self._log_weight}
+        return found | {"log_weight": self._log_weight, "rounded_steps": self._count}
 
-    def restored(self, step: int) -> None:
-        """Told that the tensors are those of a training before its ``step``."""
-        self._optimizer.steps = max(0, step - self.first_step)
+    def restored(self) -> None:
+        """Told that the tensors are those of another training."""
+        self._optimizer.steps = int(self._count)
 
     def begin(self, embeddings: Sequence[Tensor]) -> None:
         """Choose the first steps; ``embeddings`` are those of all frames."""
@@ -124,21 +127,25 @@ class QuantizedTraining:
         bits = weights.bits + embeddings.bits
         return weights.values, tuple(embeddings.values.values()), bits
 
-    def price(self, step: int) -> float:
-        """What a bit costs in ``step``: it grows to what was asked for, or what the size needs."""
-        grown = min(1.0, (step - self.first_step) / (RATE_RAMP * self._steps))
+    def price(self, share: float) -> float:
+        """What a bit costs after ``share`` of the training.
+
+        It grows to what was asked for, or to what the size needs.
+        """
+        grown = min(1.0, (share - QUANTIZED_FROM) / RATE_RAMP)
         return grown * math.exp(float(self._log_weight)) / self._pixels
 
     def zero_grad(self) -> None:
         self._optimizer.zero_grad()
 
-    def step(self, number: int, falling: float) -> None:
-        """Train the steps, in step ``number`` of the training.
+    def step(self, share: float, advance: float, falling: float) -> None:
+        """Train the steps, after which ``share`` of the training is done, ``advance`` by this one.
 
         Their learning rate is ``falling``, 0 to 1, of its peak.
         """
+        self._count += 1
         self._optimizer.step(STEP_RATE * falling)
-        if self._target is None or number < KEPT_FROM * self._steps:
+        if self._target is None or share < KEPT_FROM:
             return
         # Lambda alone would be too slow, and overshoot. It follows: where the steps are ever made
         # coarser, bits are still too cheap.
@@ -146,7 +153,7 @@ class QuantizedTraining:
         shift = math.log(2) * excess / self._learned.values
         self._learned.coarsen(max(-LARGEST_SHIFT, min(LARGEST_SHIFT, shift)))
         relative = max(-1.0, min(1.0, excess / self._target))
-        self._log_weight += SIZE_GAIN / self._steps * relative
+        self._log_weight += SIZE_GAIN * advance * relative
 
     @torch.no_grad()
     def measure(self) -> None:

@@ -6,7 +6,6 @@ keeps the state between two steps.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,11 +31,14 @@ from nervcodec.models.positions import frame_times
 from nervcodec.samples import Frames, peak, sample_type
 from nervcodec.training.checkpoint import Floats, TrainerState
 from nervcodec.training.losses import SpectrumLoss
-from nervcodec.training.quantized import QuantizedTraining, as_array
+from nervcodec.training.quantized import QUANTIZED_FROM, QuantizedTraining, as_array
 from nervcodec.training.rate import rounded_values
+from nervcodec.training.schedule import Schedule, rate_factor
 from nervcodec.training.soap import LARGEST_SIDE, Soap
 
-WARMUP_START = 0.1
+ROUNDED_COST = 1.1
+"""What a step with rounded tensors takes, of one without: about, as measured."""
+
 LEAST_MEASURED = 25
 """Steps between two measurements of the size, a quarter of an epoch in longer ones."""
 
@@ -93,16 +95,6 @@ class TrainedNetwork:
     steps: dict[str, npt.NDArray[np.float32]] | None = None
 
 
-def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
-    """Rate of ``step`` (0-based) of ``steps``: linear warm-up, then a cosine to 0."""
-    warmup = config.warmup * steps
-    if step < warmup:
-        factor = WARMUP_START + (1 - WARMUP_START) * step / warmup
-    else:
-        factor = 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
-    return config.peak_rate * factor
-
-
 class Trainer:
     """Trains a decoder, and HNeRV's content encoder, on frames held as integers.
 
@@ -133,8 +125,7 @@ class Trainer:
         samples = frames if bit_depth == 8 else frames.view(np.int16)
         self._frames = torch.from_numpy(samples).to(device)
         self._epoch_steps: int = -(-count // config.batch)
-        self._steps: int = config.epochs * self._epoch_steps
-        self._step_number = 0
+        self._schedule = Schedule(config.epochs * self._epoch_steps, config.seconds)
         # One generator on the CPU: the same seed gives the same order on every device.
         self._generator = torch.Generator().manual_seed(config.seed)
         self._epoch_start = self._generator.get_state()
@@ -180,7 +171,6 @@ class Trainer:
                 self._parameters,
                 rate_weight=weight,
                 pixels=count * height * width,
-                steps=self._steps,
                 byte_target=byte_target,
                 device=device,
                 rounding=fast_rounding if self._fast else rounded_values,
@@ -189,16 +179,16 @@ class Trainer:
     @property
     def step(self) -> int:
         """Steps done so far."""
-        return self._step_number
+        return self._schedule.step
 
     @property
     def epochs_done(self) -> int:
         """Whole epochs done so far."""
-        return self._step_number // self._epoch_steps
+        return self._schedule.step // self._epoch_steps
 
     @property
     def finished(self) -> bool:
-        return self._step_number == self._steps
+        return self._schedule.finished
 
     def train(
         self, progress: ProgressCallback | None = None, proceed: Proceed | None = None
@@ -214,13 +204,14 @@ class Trainer:
         """
         if self._fast:
             use_threads(torch.get_num_threads())
-        first, started, reported = self._step_number, time.perf_counter(), 0.0
-        waited = 0.0
+        schedule = self._schedule
+        schedule.start()
+        first, started, reported, waited = schedule.step, time.perf_counter(), 0.0, 0.0
         stopped = False
         while not (self.finished or stopped):
             self._epoch_start = self._generator.get_state()
             squared_errors: list[Tensor] = []
-            epoch, done = divmod(self._step_number, self._epoch_steps)
+            epoch, done = divmod(schedule.step, self._epoch_steps)
             for indices in islice(self._batches(), done, None):
                 loss, errors = self._step(indices)
                 squared_errors.append(errors)
@@ -228,23 +219,24 @@ class Trainer:
                 now = time.perf_counter()
                 due = now - reported >= REPORT_SECONDS or self.finished
                 if progress is not None and due:
-                    pace = (now - started - waited) / (self._step_number - first)
+                    pace = (now - started - waited) / (schedule.step - first)
+                    left = schedule.seconds_left
                     progress(
                         TrainProgress(
                             epoch=epoch + 1,
-                            epochs=self._config.epochs,
-                            step=self._step_number,
-                            steps=self._steps,
+                            epochs=-(-schedule.steps // self._epoch_steps),
+                            step=schedule.step,
+                            steps=schedule.steps,
                             psnr=_mean_psnr(torch.cat(squared_errors)),
                             loss=float(loss),
                             seconds_per_step=pace,
-                            eta=pace * (self._steps - self._step_number),
+                            eta=pace * self._steps_left() if left is None else left,
                             bytes=None if self._begun is None else self._begun.bytes,
                         )
                     )
                     reported = time.perf_counter()
                     waited += reported - now
-                if stopped:
+                if stopped or self.finished:
                     break
         if not self.finished:
             self._load_weights(self._averages)
@@ -261,11 +253,11 @@ class Trainer:
 
     def state(self) -> TrainerState:
         """A copy of everything that the rest of the training depends on."""
-        between = self._step_number % self._epoch_steps == 0
+        between = self._schedule.step % self._epoch_steps == 0
         shuffler = self._generator.get_state() if between else self._epoch_start
         tensors = self._state_tensors()
         copies = {name: as_array(tensor).copy() for name, tensor in tensors.items()}
-        return TrainerState(self._step_number, shuffler.numpy().tobytes(), copies)
+        return TrainerState(self._schedule.step, shuffler.numpy().tobytes(), copies)
 
     @torch.no_grad()
     def restore(self, state: TrainerState) -> None:
@@ -274,8 +266,9 @@ class Trainer:
         Raises:
             CheckpointError: if the state is not that of such a trainer.
         """
-        if not 0 < state.step <= self._steps:
-            raise CheckpointError(f"the checkpoint's step {state.step} is not in 1..{self._steps}")
+        last = None if self._config.seconds is not None else self._schedule.steps
+        if state.step < 1 or (last is not None and state.step > last):
+            raise CheckpointError(f"the checkpoint's step {state.step} is not in 1..{last or ''}")
         for name, tensor in self._state_tensors().items():
             values: Floats | None = state.tensors.get(name)
             if values is None or values.shape != tuple(tensor.shape):
@@ -283,33 +276,42 @@ class Trainer:
             tensor.copy_(torch.from_numpy(values.copy()))
         self._optimizer.steps = state.step
         if self._quantized is not None:
-            self._quantized.restored(state.step)
+            self._quantized.restored()
         try:
             shuffler = np.frombuffer(state.shuffler, dtype=np.uint8).copy()
             self._generator.set_state(torch.from_numpy(shuffler))
             self._epoch_start = self._generator.get_state()
         except RuntimeError as exc:
             raise CheckpointError("the checkpoint's generator cannot be restored") from exc
-        self._step_number = state.step
+        self._schedule.step = state.step
 
     def _state_tensors(self) -> dict[str, Tensor]:
         """What the rest of the training depends on, itself and not a copy."""
         tensors = {f"weight.{name}": p.detach() for name, p in self._weights.items()}
         tensors |= {f"average.{name}": p for name, p in self._averages.items()}
         tensors |= {f"optimizer.{name}": p for name, p in self._optimizer.tensors().items()}
+        tensors |= {f"schedule.{name}": p for name, p in self._schedule.tensors().items()}
         return tensors | (self._quantized.tensors() if self._quantized is not None else {})
+
+    def _steps_left(self) -> float:
+        """Steps that are left, each of those with rounded tensors counted for what it takes."""
+        left, whole = self._schedule.steps - self._schedule.step, self._schedule.steps
+        if self._quantized is None or self._begun is not None:
+            return left
+        rounded = min(left, round((1 - QUANTIZED_FROM) * whole))
+        return left + (ROUNDED_COST - 1) * rounded
 
     @property
     def _begun(self) -> QuantizedTraining | None:
         """The quantization, once a step was made with it."""
-        active = self._active
-        return active if active is not None and self._step_number > active.first_step else None
+        found = self._quantized
+        return found if found is not None and found.begun else None
 
     @property
     def _active(self) -> QuantizedTraining | None:
         """The quantization, if the next step is made with it."""
-        begun = self._quantized is not None and self._step_number >= self._quantized.first_step
-        return self._quantized if begun else None
+        found = self._quantized
+        return found if found is not None and found.due(self._schedule.share) else None
 
     @torch.no_grad()
     def _load_weights(self, values: dict[str, Tensor]) -> None:
@@ -320,7 +322,7 @@ class Trainer:
     def _average(self) -> None:
         """Follow the weights with a lag of a share of an epoch, less at the beginning."""
         lag = max(1.0, AVERAGED_SHARE * self._epoch_steps)
-        share = max(1 / lag, 9 / (self._step_number + 9))
+        share = max(1 / lag, 9 / (self._schedule.step + 9))
         torch._foreach_lerp_(list(self._averages.values()), list(self._weights.values()), share)
 
     def _batches(self) -> Iterator[Tensor]:
@@ -343,9 +345,9 @@ class Trainer:
 
     def _step(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """One optimizer step; the loss and each frame's mean squared error."""
-        rate = learning_rate(self._step_number, self._steps, self._config)
-        active = self._active
-        if active is not None and self._step_number == active.first_step:
+        schedule, active = self._schedule, self._active
+        falling = rate_factor(schedule.share, self._config.warmup)
+        if active is not None and not active.begun:
             active.begin(self._all_embeddings())
         target = self._targets(indices)
         sources = self._sources(indices, target)
@@ -355,16 +357,16 @@ class Trainer:
         else:
             weights, sources, bits = active.rounded(sources, indices)
             prediction = functional_call(self._decoder, weights, sources)
-            loss = self._loss(prediction, target) + active.price(self._step_number) * bits
+            loss = self._loss(prediction, target) + active.price(schedule.share) * bits
             active.zero_grad()
         self._optimizer.zero_grad()
         torch.autograd.backward(loss)
-        self._optimizer.step(rate)
-        self._step_number += 1
+        self._optimizer.step(self._config.peak_rate * falling)
+        advance = schedule.advance()
         self._average()
         if active is not None:
-            active.step(self._step_number, min(1.0, 2 * rate / self._config.peak_rate))
-            if self._step_number % max(LEAST_MEASURED, self._epoch_steps // 4) == 0:
+            active.step(schedule.share, advance, min(1.0, 2 * falling))
+            if schedule.step % max(LEAST_MEASURED, self._epoch_steps // 4) == 0:
                 active.measure()
         errors = (prediction.detach() - target).square().mean(dim=(1, 2, 3))
         return loss.detach(), errors
