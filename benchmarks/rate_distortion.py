@@ -97,6 +97,7 @@ def config_of(job: Job, threads: int | None) -> EncodeConfig:
         train=TrainConfig(
             epochs=job.epochs,
             optimizer=ADAM,
+            psnr_weights=False,
             encoder=AS_PUBLISHED,
             rate_weight=0.0,
             hfs_weight=TrainConfig.hfs_weight if extended else 0.0,

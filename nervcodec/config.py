@@ -37,7 +37,7 @@ ARCHITECTURES = (HFS_HNERV, HNERV, E_NERV, NERV)
 """As users name them; HFS-HNeRV is HNeRV with HFSCM, MSFRP and the HFS loss."""
 
 SOAP, ADAM = "soap", "adam"
-OPTIMIZERS = {SOAP: (3e-3, 0.95, 0.95), ADAM: (4e-3, 0.9, 0.999)}
+OPTIMIZERS = {SOAP: (7e-3, 0.95, 0.95), ADAM: (4e-3, 0.9, 0.999)}
 """Peak learning rate and the two decays of each optimizer, where nothing else is said."""
 
 COMPACT, AS_PUBLISHED = "compact", "hnerv"
@@ -88,6 +88,8 @@ class TrainConfig:
             search begins.
         hfs_weight, hfs_gain, hfs_cutoff: beta, g and m of the HFS loss; no cutoff scales m
             with the frame; a weight of 0 is plain MSE.
+        psnr_weights: weigh frames by their errors so that the mean of their PSNR is what grows,
+            not the PSNR of their mean error.
         phi: initial weights of HFSCM's bands LL, HL, LH and HH.
         encoder: one of :data:`ENCODERS`.
         seed: of everything random.
@@ -105,6 +107,7 @@ class TrainConfig:
     hfs_weight: float = 0.12
     hfs_gain: float = 3.0
     hfs_cutoff: int | None = None
+    psnr_weights: bool = True
     phi: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
     encoder: str = COMPACT
     seed: int = 0

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nervcodec.training.losses import SpectrumLoss, default_cutoff
+from nervcodec.training.losses import FrameWeights, SpectrumLoss, default_cutoff
 
 SIZES = [(8, 6), (7, 5), (8, 5), (9, 16), (1, 1), (2, 1), (1, 9), (33, 20)]
 CUTOFFS = [1, 2, 3, 4, 5, 8, 100]
@@ -36,13 +36,18 @@ def frames(width: int, height: int, seed: int, count: int = 2) -> Tensor:
     return torch.rand(count, 3, height, width, generator=generator, dtype=torch.float64)
 
 
+def mean(loss: SpectrumLoss, prediction: Tensor, target: Tensor) -> Tensor:
+    """The loss of all frames together."""
+    return loss(prediction, target)[0].mean()
+
+
 @pytest.mark.parametrize(("width", "height"), SIZES)
 @pytest.mark.parametrize("cutoff", CUTOFFS)
 def test_the_loss_is_the_literal_formula(width: int, height: int, cutoff: int) -> None:
     prediction, target = frames(width, height, 1), frames(width, height, 2)
     loss = SpectrumLoss(width, height, weight=0.3, gain=2.0, cutoff=cutoff)
     expected = literal(prediction, target, 0.3, 2.0, cutoff)
-    assert float(loss(prediction.float(), target.float())) == pytest.approx(
+    assert float(mean(loss, prediction.float(), target.float())) == pytest.approx(
         float(expected), rel=1e-5
     )
 
@@ -55,7 +60,7 @@ def test_the_gradient_is_that_of_the_literal_formula(width: int, height: int, cu
     fast = exact.detach().float().requires_grad_()
     torch.autograd.backward(literal(exact, target, 0.3, 2.0, cutoff))
     loss = SpectrumLoss(width, height, weight=0.3, gain=2.0, cutoff=cutoff)
-    torch.autograd.backward(loss(fast, target.float()))
+    torch.autograd.backward(mean(loss, fast, target.float()))
     assert fast.grad is not None
     assert exact.grad is not None
     assert fast.grad.isfinite().all()
@@ -67,7 +72,7 @@ def test_the_defaults_are_those_of_the_paper() -> None:
     prediction, target = frames(48, 40, 1), frames(48, 40, 2)
     loss = SpectrumLoss(48, 40)
     expected = literal(prediction, target, 0.12, 3.0, default_cutoff(48, 40))
-    assert float(loss(prediction.float(), target.float())) == pytest.approx(
+    assert float(mean(loss, prediction.float(), target.float())) == pytest.approx(
         float(expected), rel=1e-5
     )
 
@@ -75,14 +80,14 @@ def test_the_defaults_are_those_of_the_paper() -> None:
 def test_a_weight_of_zero_is_the_mean_squared_error() -> None:
     prediction, target = frames(9, 7, 1).float(), frames(9, 7, 2).float()
     mse = (prediction - target).square().mean()
-    assert SpectrumLoss(9, 7, weight=0.0)(prediction, target) == mse
-    assert SpectrumLoss(9, 7, gain=0.0)(prediction, target) == mse
+    for loss in (SpectrumLoss(9, 7, weight=0.0), SpectrumLoss(9, 7, gain=0.0)):
+        torch.testing.assert_close(mean(loss, prediction, target), mse)
 
 
 def test_equal_frames_have_no_loss_and_a_finite_gradient() -> None:
     target = frames(9, 8, 1).float()
     prediction = target.clone().requires_grad_()
-    loss = SpectrumLoss(9, 8)(prediction, target)
+    loss = mean(SpectrumLoss(9, 8), prediction, target)
     torch.autograd.backward(loss)
     assert float(loss.detach()) == 0.0
     assert prediction.grad is not None
@@ -94,15 +99,41 @@ def test_a_flat_difference_is_low_and_a_checkerboard_high() -> None:
     board = 0.5 * (-1.0) ** (torch.arange(8)[:, None] + torch.arange(8)[None, :])
     zero, factor = torch.zeros(1, 3, 8, 8), 0.12 * 9
     loss = SpectrumLoss(8, 8, cutoff=2)
-    assert float(loss(flat, zero)) == pytest.approx(0.25, rel=1e-5)
-    assert float(loss(board.expand(1, 3, 8, 8), zero)) == pytest.approx(0.25 * (1 + factor))
+    assert float(mean(loss, flat, zero)) == pytest.approx(0.25, rel=1e-5)
+    assert float(mean(loss, board.expand(1, 3, 8, 8), zero)) == pytest.approx(0.25 * (1 + factor))
 
 
-def test_the_loss_is_a_mean_over_frames() -> None:
+def test_frames_have_losses_of_their_own() -> None:
     prediction, target = frames(9, 8, 1, 3).float(), frames(9, 8, 2, 3).float()
     loss = SpectrumLoss(9, 8, cutoff=3)
-    each = [loss(prediction[i : i + 1], target[i : i + 1]) for i in range(3)]
-    assert float(loss(prediction, target)) == pytest.approx(float(sum(each)) / 3, rel=1e-6)
+    losses, errors = loss(prediction, target)
+    for i in range(3):
+        alone, error = loss(prediction[i : i + 1], target[i : i + 1])
+        torch.testing.assert_close(losses[i : i + 1], alone)
+        torch.testing.assert_close(errors[i : i + 1], error)
+        assert float(error) == pytest.approx(
+            float((prediction[i] - target[i]).square().mean()), rel=1e-6
+        )
+
+
+def test_weighted_losses_have_the_gradient_of_the_mean_psnr() -> None:
+    """But for the mean error, which is the same for all frames."""
+    target = frames(9, 8, 2, 3).float()
+    spread = torch.tensor([1.0, 0.7, 1.2])[:, None, None, None]
+    prediction = (target + spread * (frames(9, 8, 1, 3).float() - 0.5)).requires_grad_()
+    _, errors = SpectrumLoss(9, 8, weight=0.0)(prediction, target)
+    weights = FrameWeights(3)
+    (found,) = torch.autograd.grad((weights(errors) * errors).mean(), prediction, retain_graph=True)
+    (expected,) = torch.autograd.grad(errors.log().mean(), prediction)
+    torch.testing.assert_close(found, expected * weights.mean)
+
+
+def test_weights_follow_the_mean_error_and_have_limits() -> None:
+    weights = FrameWeights(10)
+    assert weights(torch.tensor([0.2])).tolist() == [1.0]
+    assert weights(torch.tensor([0.1])).tolist() == pytest.approx([1.9])
+    assert weights(torch.tensor([0.0])).tolist() == [4.0]
+    assert weights(torch.tensor([9.0])).tolist() == [0.25]
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,12 @@ _OPTIONS = (
         help="m of the HFS loss.  [default: 17 x shorter side / 640]",
     ),
     click.option(
+        "--psnr-weights/--no-psnr-weights",
+        default=_TRAIN.psnr_weights,
+        show_default=True,
+        help="Weigh frames so that the mean of their PSNR grows, or all alike.",
+    ),
+    click.option(
         "--encoder",
         type=click.Choice(tuple(ENCODERS)),
         default=_TRAIN.encoder,
@@ -171,6 +177,7 @@ def train_config(options: dict[str, Any]) -> TrainConfig:
         hfs_cutoff=options["hfs_cutoff"],
         phi=_phi(options["phi"]) if options["phi"] else _TRAIN.phi,
         rate_weight=chosen_rate_weight(options),
+        psnr_weights=options["psnr_weights"],
         encoder=options["encoder"],
         seed=options["seed"],
     )

@@ -1,4 +1,4 @@
-"""The training loss: mean squared error and the paper's high-frequency spectrum term.
+"""The training loss: mean squared error and the paper's high-frequency term; weights of frames.
 
 :mod:`nervcodec.training.trainer` minimises it.
 """
@@ -13,6 +13,13 @@ from torch import Tensor
 REFERENCE_CUTOFF = 17
 REFERENCE_SIDE = 640
 """The paper's m = 17 belongs to frames of 1280x640."""
+
+
+LARGEST_WEIGHT = 4.0
+"""A frame counts for so many times as much as others at most, or as little."""
+
+LEAST_ERROR = 1e-7
+"""Mean squared error of 70 dB, which is taken for the least."""
 
 
 def default_cutoff(width: int, height: int) -> int:
@@ -59,23 +66,45 @@ class SpectrumLoss:
         self._scale = 1.0 / (width * height) ** 2
 
     def low_energy(self, difference: Tensor) -> Tensor:
-        """Mean energy of the frequencies below the cutoff; ``difference`` is (B, C, H, W)."""
+        """Energy of each frame's frequencies below the cutoff, (B,); of (B, C, H, W), a mean."""
         by_row = self._rows @ difference.unsqueeze(2)
         cosine, sine = by_row.unbind(dim=2)  # (B, C, R, W)
         c, s = (part.transpose(0, 1) for part in self._columns)  # (W, K)
         re = cosine @ c - sine @ s
         im = cosine @ s + sine @ c
         energy = (re.square() + im.square()) * self._multiplicity
-        low: Tensor = energy.sum(dim=(2, 3)).mean() * self._scale
+        low: Tensor = energy.sum(dim=(2, 3)).mean(dim=1) * self._scale
         return low
 
-    def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """The loss, a scalar; frames are (B, C, H, W) in 0..1."""
+    def __call__(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Each frame's loss and its mean squared error, (B,); frames are (B, C, H, W) in 0..1."""
         difference = prediction - target
-        mse = difference.square().mean()
+        mse = difference.square().mean(dim=(1, 2, 3))
         if self.factor == 0.0:
-            return mse
-        return (1.0 + self.factor) * mse - self.factor * self.low_energy(difference)
+            return mse, mse
+        return (1.0 + self.factor) * mse - self.factor * self.low_energy(difference), mse
+
+
+class FrameWeights:
+    """What each frame's loss counts for, so that the mean of the frames' PSNR is what grows.
+
+    A frame's PSNR is the logarithm of its error, whose gradient is the error's divided by the
+    error itself: the loss of a frame counts as much as the mean error of all, as last seen, is
+    times its own. Where bits are priced, their price stays that of a frame of mean error.
+    """
+
+    def __init__(self, frames: int, device: torch.device | None = None) -> None:
+        self._frames = frames
+        self.mean = torch.zeros((), device=device)
+        """Mean error, 0 as long as none was seen."""
+
+    def __call__(self, errors: Tensor) -> Tensor:
+        """Weights of the frames of one batch, from their errors (B,)."""
+        errors = errors.detach().clamp_min(LEAST_ERROR)
+        average = errors.mean()
+        lag = min(1.0, len(errors) / self._frames)
+        self.mean.copy_(torch.where(self.mean > 0, self.mean.lerp(average, lag), average))
+        return (self.mean / errors).clamp(1 / LARGEST_WEIGHT, LARGEST_WEIGHT)
 
 
 def _frequencies(length: int, m: int) -> list[int]:

@@ -30,7 +30,7 @@ from nervcodec.models.frame_decoder import FrameDecoder
 from nervcodec.models.positions import frame_times
 from nervcodec.samples import Frames, peak, sample_type
 from nervcodec.training.checkpoint import Floats, TrainerState
-from nervcodec.training.losses import SpectrumLoss
+from nervcodec.training.losses import FrameWeights, SpectrumLoss
 from nervcodec.training.quantized import QUANTIZED_FROM, QuantizedTraining, as_array
 from nervcodec.training.rate import rounded_values
 from nervcodec.training.schedule import Schedule, rate_factor
@@ -105,6 +105,7 @@ class Trainer:
         device: where to train; the frames are moved there once.
         bit_depth: of the frames' samples.
         byte_target: what the symbols and their tables are to take; lambda then follows from it.
+        kernels: use those of :mod:`nervcodec.fast` where they can be; else torch alone.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Trainer:
         device: torch.device,
         bit_depth: int = 8,
         byte_target: int | None = None,
+        kernels: bool = True,
     ) -> None:
         count, height, width, _ = frames.shape
         self._config = config
@@ -145,7 +147,7 @@ class Trainer:
         self._times = None
         if spec.time is not None:
             self._times = frame_times(range(count), count, spec.time).float().to(device)
-        self._fast = device.type == "cpu" and available()
+        self._fast = kernels and device.type == "cpu" and available()
         networks = {"encoder": self._encoder, "decoder": self._decoder}
         self._weights: dict[str, Tensor] = {}
         for kind, network in networks.items():
@@ -158,6 +160,7 @@ class Trainer:
         self._loss = SpectrumLoss(
             width, height, config.hfs_weight, config.hfs_gain, config.hfs_cutoff, device
         )
+        self._frame_weights = FrameWeights(count, device)
         self._averages = {name: p.detach().clone() for name, p in self._weights.items()}
         side = LARGEST_SIDE if config.optimizer == SOAP else 0
         self._optimizer = Soap(self._weights, *config.betas, side)
@@ -290,6 +293,7 @@ class Trainer:
         tensors = {f"weight.{name}": p.detach() for name, p in self._weights.items()}
         tensors |= {f"average.{name}": p for name, p in self._averages.items()}
         tensors |= {f"optimizer.{name}": p for name, p in self._optimizer.tensors().items()}
+        tensors["mean_error"] = self._frame_weights.mean
         tensors |= {f"schedule.{name}": p for name, p in self._schedule.tensors().items()}
         return tensors | (self._quantized.tensors() if self._quantized is not None else {})
 
@@ -351,14 +355,19 @@ class Trainer:
             active.begin(self._all_embeddings())
         target = self._targets(indices)
         sources = self._sources(indices, target)
+        bits = None
         if active is None:
             prediction = self._decoder(*sources)
-            loss = self._loss(prediction, target)
         else:
             weights, sources, bits = active.rounded(sources, indices)
             prediction = functional_call(self._decoder, weights, sources)
-            loss = self._loss(prediction, target) + active.price(schedule.share) * bits
             active.zero_grad()
+        losses, errors = self._loss(prediction, target)
+        if self._config.psnr_weights:
+            losses = self._frame_weights(errors) * losses
+        loss = losses.mean()
+        if active is not None and bits is not None:
+            loss = loss + active.price(schedule.share) * bits
         self._optimizer.zero_grad()
         torch.autograd.backward(loss)
         self._optimizer.step(self._config.peak_rate * falling)
@@ -368,8 +377,7 @@ class Trainer:
             active.step(schedule.share, advance, min(1.0, 2 * falling))
             if schedule.step % max(LEAST_MEASURED, self._epoch_steps // 4) == 0:
                 active.measure()
-        errors = (prediction.detach() - target).square().mean(dim=(1, 2, 3))
-        return loss.detach(), errors
+        return loss.detach(), errors.detach()
 
     def _predict(self, sources: tuple[Tensor, ...], indices: Tensor) -> Tensor:
         """Frames (B, 3, H, W) of the network as it stands, quantized if that has begun."""

@@ -69,7 +69,9 @@ SMALL = Scale(
         (Clip("bunny", (320, 160), crop=(1280, 640), size=(320, 160)), 74_000),
         (Clip("carphone", (176, 144), "carphone_qcif_qp10.mp4"), 37_000),
     ),
-    TrainConfig(epochs=20, optimizer=ADAM, rate_weight=0.0, encoder=AS_PUBLISHED),
+    TrainConfig(
+        epochs=20, optimizer=ADAM, rate_weight=0.0, psnr_weights=False, encoder=AS_PUBLISHED
+    ),
 )
 """What two cores can bear: minutes a run. Learning rate and batch are the program's own."""
 
@@ -90,6 +92,7 @@ FULL = Scale(
         optimizer=ADAM,
         learning_rate=1e-3,
         rate_weight=0.0,
+        psnr_weights=False,
         encoder=AS_PUBLISHED,
     ),
 )
