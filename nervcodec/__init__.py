@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from nervcodec.config import EncodeConfig, ModelConfig, RawFormat, TrainConfig
     from nervcodec.decoder import DecodeConfig, DecodeReport, decode
     from nervcodec.encoder import encode
+    from nervcodec.improver import ImproveConfig, ImproveReport, improve
     from nervcodec.info import FileInfo, probe
     from nervcodec.loader import FrameDataset
     from nervcodec.reports import EncodeProgress, EncodeReport
@@ -56,6 +57,8 @@ __all__ = [
     "FrameDataset",
     "HfsvError",
     "HfsvFile",
+    "ImproveConfig",
+    "ImproveReport",
     "InputVideoError",
     "InterruptedEncode",
     "LimitError",
@@ -73,6 +76,7 @@ __all__ = [
     "decode",
     "encode",
     "examine",
+    "improve",
     "open",
     "probe",
     "verify",
@@ -98,6 +102,9 @@ _LAZY = {
     "EncodeReport": ("nervcodec.reports", "EncodeReport"),
     "encode": ("nervcodec.encoder", "encode"),
     "FileInfo": ("nervcodec.info", "FileInfo"),
+    "ImproveConfig": ("nervcodec.improver", "ImproveConfig"),
+    "ImproveReport": ("nervcodec.improver", "ImproveReport"),
+    "improve": ("nervcodec.improver", "improve"),
     "probe": ("nervcodec.info", "probe"),
 }
 

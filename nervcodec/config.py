@@ -37,7 +37,7 @@ ARCHITECTURES = (HFS_HNERV, HNERV, E_NERV, NERV)
 """As users name them; HFS-HNeRV is HNeRV with HFSCM, MSFRP and the HFS loss."""
 
 SOAP, ADAM = "soap", "adam"
-OPTIMIZERS = {SOAP: (7e-3, 0.95, 0.95), ADAM: (4e-3, 0.9, 0.999)}
+OPTIMIZERS = {SOAP: (7e-3, 0.9, 0.95), ADAM: (4e-3, 0.9, 0.999)}
 """Peak learning rate and the two decays of each optimizer, where nothing else is said."""
 
 COMPACT, AS_PUBLISHED = "compact", "hnerv"

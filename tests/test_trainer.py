@@ -355,7 +355,7 @@ def test_a_state_of_another_network_is_refused() -> None:
     for name in (
         "weight.decoder.head.bias",
         "average.decoder.head.bias",
-        "optimizer.exp_avg",
+        "decoder.exp_avg",
         next(name for name in state.tensors if name.endswith("left_basis")),
         "steps.weights",
         "memory.embedding",

@@ -30,6 +30,7 @@ COMMANDS = {
     "encode": "Encode a video to .hfsv.",
     "decode": "Render a .hfsv file to a video.",
     "frame": "Write frames of a .hfsv file as PNG.",
+    "improve": "Train on from a finished .hfsv file.",
     "info": "Describe a .hfsv file.",
     "verify": "Check a .hfsv file, or measure it against its source.",
 }
@@ -72,6 +73,7 @@ def cli(context: click.Context, config_path: Path | None, debug: bool) -> None:
     Examples:
       hfsv encode in.mp4 out.hfsv
       hfsv decode out.hfsv out.mp4
+      hfsv improve out.hfsv in.mp4 --time 30m
       hfsv info out.hfsv
       hfsv verify out.hfsv --source in.mp4
       hfsv compare in.mp4 --hfsv out.hfsv -o report

@@ -75,6 +75,7 @@ class QuantizedTraining:
         self._optimizer = Soap(self._learned.parameters, *STEP_BETAS, largest_side=0)
         self._pixels = pixels
         self._count = torch.zeros(())
+        self._taken_over = torch.zeros(())
         self._target = None if byte_target is None else TARGET_SHARE * 8 * byte_target
         self._log_weight = torch.tensor(math.log(rate_weight))
         names = ("correction", "weights", "embeddings")
@@ -82,12 +83,17 @@ class QuantizedTraining:
 
     @property
     def begun(self) -> bool:
-        """Whether a step was made with rounded tensors."""
-        return bool(self._count > 0)
+        """Whether a step was made with rounded tensors, here or before a file was written."""
+        return bool(self._count > 0) or self._going_on
 
     def due(self, share: float) -> bool:
         """Whether the step after that share of the training is made with rounded tensors."""
-        return share >= QUANTIZED_FROM
+        return share >= QUANTIZED_FROM or self._going_on
+
+    @property
+    def _going_on(self) -> bool:
+        """Whether the steps are those of a file."""
+        return bool(self._taken_over > 0)
 
     @property
     def bytes(self) -> int | None:
@@ -101,7 +107,11 @@ class QuantizedTraining:
         found |= {f"steps.{name}": state for name, state in self._optimizer.tensors().items()}
         found |= {f"memory.{name}": values for name, values in self._learned.memory.items()}
         found |= {f"size.{name}": value for name, value in self._size.items()}
-        return found | {"log_weight": self._log_weight, "rounded_steps": self._count}
+        return found | {
+            "log_weight": self._log_weight,
+            "rounded_steps": self._count,
+            "going_on": self._taken_over,
+        }
 
     def restored(self) -> None:
         """Told that the tensors are those of another training."""
@@ -110,6 +120,12 @@ class QuantizedTraining:
     def begin(self, embeddings: Sequence[Tensor]) -> None:
         """Choose the first steps; ``embeddings`` are those of all frames."""
         self._learned.begin(self._weights, embeddings)
+        self.measure()
+
+    def take_over(self, embeddings: Sequence[Tensor], steps: Mapping[str, Tensor]) -> None:
+        """Go on with the steps of a file, and with the embeddings of all of its frames."""
+        self._learned.take_over(embeddings, steps)
+        self._taken_over.fill_(1.0)
         self.measure()
 
     def rounded(
@@ -132,7 +148,7 @@ class QuantizedTraining:
 
         It grows to what was asked for, or to what the size needs.
         """
-        grown = min(1.0, (share - QUANTIZED_FROM) / RATE_RAMP)
+        grown = 1.0 if self._going_on else min(1.0, (share - QUANTIZED_FROM) / RATE_RAMP)
         return grown * math.exp(float(self._log_weight)) / self._pixels
 
     def zero_grad(self) -> None:
@@ -145,7 +161,7 @@ class QuantizedTraining:
         """
         self._count += 1
         self._optimizer.step(STEP_RATE * falling)
-        if self._target is None or share < KEPT_FROM:
+        if self._target is None or (share < KEPT_FROM and not self._going_on):
             return
         # Lambda alone would be too slow, and overshoot. It follows: where the steps are ever made
         # coarser, bits are still too cheap.

@@ -99,6 +99,11 @@ class WeightSteps:
         widest = torch.stack([tensor.abs().amax() for tensor in own])
         self.logs.copy_(_first_steps(spread, widest))
 
+    @torch.no_grad()
+    def take_over(self, steps: Mapping[str, Tensor]) -> None:
+        """Go on with the steps of a file, (1,) each."""
+        self.logs.copy_(torch.cat([steps[name] for name in self._shapes]).log())
+
     def rounded(self, weights: Mapping[str, Tensor]) -> Rounded:
         """The tensors as a file would give them."""
         flat = torch.cat([weights[name].reshape(-1) for name in self._shapes])
@@ -140,11 +145,17 @@ class EmbeddingSteps:
     @torch.no_grad()
     def begin(self, embeddings: Tensor) -> None:
         """First steps from how far the values of all frames spread."""
-        self.memory.copy_(embeddings)
         axes = (0, 2, 3)
         spread, widest = embeddings.std(dim=axes), embeddings.abs().amax(dim=axes)
         steps = _first_steps(spread, widest, self._first_bits)
-        self.logs.copy_(steps.view(1, -1, 1, 1))
+        self.take_over(embeddings, steps.exp())
+
+    @torch.no_grad()
+    def take_over(self, embeddings: Tensor, steps: Tensor) -> None:
+        """Go on with the embeddings of all frames and the steps (C,) of a file."""
+        axes = (0, 2, 3)
+        self.memory.copy_(embeddings)
+        self.logs.copy_(steps.log().view(1, -1, 1, 1))
         if len(embeddings) > 1:
             change = embeddings.diff(dim=0).square().mean(dim=axes, keepdim=True).sqrt()
             steps = self.logs.exp()
@@ -233,6 +244,12 @@ class LearnedSteps:
         self._weights.begin(weights)
         for steps, values in zip(self._embeddings.values(), embeddings, strict=True):
             steps.begin(values)
+
+    def take_over(self, embeddings: Sequence[Tensor], steps: Mapping[str, Tensor]) -> None:
+        """Go on with the embeddings of all frames and the steps of a file."""
+        self._weights.take_over(steps)
+        for (name, own), values in zip(self._embeddings.items(), embeddings, strict=True):
+            own.take_over(values, steps[name])
 
     def rounded(self, weights: Mapping[str, Tensor]) -> Rounded:
         """The decoder's tensors as a file would give them."""

@@ -7,7 +7,7 @@ keeps the state between two steps.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -35,6 +35,7 @@ from nervcodec.training.quantized import QUANTIZED_FROM, QuantizedTraining, as_a
 from nervcodec.training.rate import rounded_values
 from nervcodec.training.schedule import Schedule, rate_factor
 from nervcodec.training.soap import LARGEST_SIDE, Soap
+from nervcodec.training.table import EmbeddingTable
 
 ROUNDED_COST = 1.1
 """What a step with rounded tensors takes, of one without: about, as measured."""
@@ -44,6 +45,12 @@ LEAST_MEASURED = 25
 
 REPORT_SECONDS = 0.2
 """How often the progress callback is called at most."""
+
+ENCODED_UNTIL = 0.5
+"""Share of the schedule in which the content encoder makes the embeddings; then they are free."""
+
+EMBEDDING_RATE = 3e-3
+"""Peak learning rate of free embeddings (Adam)."""
 
 AVERAGED_SHARE = 0.25
 """Share of an epoch over which the weights of a stopped training are averaged. At high learning
@@ -163,14 +170,21 @@ class Trainer:
         self._frame_weights = FrameWeights(count, device)
         self._averages = {name: p.detach().clone() for name, p in self._weights.items()}
         side = LARGEST_SIDE if config.optimizer == SOAP else 0
-        self._optimizer = Soap(self._weights, *config.betas, side)
+        specs = tensor_specs(spec, width, height, count)
+        shapes = {tensor.name: tensor.shape for tensor in specs if tensor.name in FRAME_TENSORS}
+        self._table = EmbeddingTable(shapes, device)
+        self._optimizers = {
+            kind: Soap(dict(network.named_parameters()), *config.betas, side)
+            for kind, network in networks.items()
+            if network is not None
+        }
         self._parameters = dict(decoder.named_parameters())
         weight = rate_weight(DEFAULT_CRF) if config.rate_weight is None else config.rate_weight
         self._quantized: QuantizedTraining | None = None
         if weight > 0:
             self._quantized = QuantizedTraining(
                 spec,
-                tensor_specs(spec, width, height, count),
+                specs,
                 self._parameters,
                 rate_weight=weight,
                 pixels=count * height * width,
@@ -246,6 +260,25 @@ class Trainer:
         return self._result()
 
     @torch.no_grad()
+    def go_on_from(self, values: Mapping[str, Floats], steps: Mapping[str, Floats] | None) -> None:
+        """Begin with the network of a file, instead of a random one.
+
+        Args:
+            values: its tensors by name.
+            steps: their quantization steps, one of each and of each channel of the embeddings;
+                None if they were not trained.
+        """
+        given = {name: torch.from_numpy(array.copy()) for name, array in values.items()}
+        embeddings = [given.pop(name) for name in FRAME_TENSORS if name in given]
+        for name, tensor in given.items():
+            self._parameters[name].copy_(tensor)
+        if embeddings:
+            self._table.begin([tensor.to(self._device) for tensor in embeddings])
+        if steps is not None and self._quantized is not None:
+            own = {name: torch.from_numpy(array).to(self._device) for name, array in steps.items()}
+            self._quantized.take_over(self._table.values if embeddings else (), own)
+
+    @torch.no_grad()
     def render(self, number: int) -> Frames:
         """A frame as the network makes it now, samples (H, W, 3)."""
         indices = torch.tensor([number])
@@ -277,7 +310,8 @@ class Trainer:
             if values is None or values.shape != tuple(tensor.shape):
                 raise CheckpointError(f"the checkpoint has no fitting {name}")
             tensor.copy_(torch.from_numpy(values.copy()))
-        self._optimizer.steps = state.step
+        for optimizer in self._optimizers.values():
+            optimizer.steps = state.step
         if self._quantized is not None:
             self._quantized.restored()
         try:
@@ -292,7 +326,9 @@ class Trainer:
         """What the rest of the training depends on, itself and not a copy."""
         tensors = {f"weight.{name}": p.detach() for name, p in self._weights.items()}
         tensors |= {f"average.{name}": p for name, p in self._averages.items()}
-        tensors |= {f"optimizer.{name}": p for name, p in self._optimizer.tensors().items()}
+        for kind, optimizer in self._optimizers.items():
+            tensors |= {f"{kind}.{name}": p for name, p in optimizer.tensors().items()}
+        tensors |= {f"table.{name}": p for name, p in self._table.tensors().items()}
         tensors["mean_error"] = self._frame_weights.mean
         tensors |= {f"schedule.{name}": p for name, p in self._schedule.tensors().items()}
         return tensors | (self._quantized.tensors() if self._quantized is not None else {})
@@ -341,6 +377,8 @@ class Trainer:
 
     def _sources(self, indices: Tensor, target: Tensor) -> tuple[Tensor, ...]:
         """What the decoder makes these frames of: their embeddings, or their times."""
+        if self._table.in_use:
+            return self._table.rows(indices)
         if self._encoder is not None:
             embeddings: tuple[Tensor, ...] = self._encoder(target)
             return embeddings
@@ -351,6 +389,8 @@ class Trainer:
         """One optimizer step; the loss and each frame's mean squared error."""
         schedule, active = self._schedule, self._active
         falling = rate_factor(schedule.share, self._config.warmup)
+        if self._encoder is not None and not self._table.in_use and schedule.share >= ENCODED_UNTIL:
+            self._table.begin(self._all_embeddings())
         if active is not None and not active.begun:
             active.begin(self._all_embeddings())
         target = self._targets(indices)
@@ -368,9 +408,14 @@ class Trainer:
         loss = losses.mean()
         if active is not None and bits is not None:
             loss = loss + active.price(schedule.share) * bits
-        self._optimizer.zero_grad()
+        for optimizer in self._optimizers.values():
+            optimizer.zero_grad()
         torch.autograd.backward(loss)
-        self._optimizer.step(self._config.peak_rate * falling)
+        self._optimizers["decoder"].step(self._config.peak_rate * falling)
+        if self._table.in_use:
+            self._table.step(indices, EMBEDDING_RATE * falling)
+        elif self._encoder is not None:
+            self._optimizers["encoder"].step(self._config.peak_rate * falling)
         advance = schedule.advance()
         self._average()
         if active is not None:
