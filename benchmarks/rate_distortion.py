@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 import nervcodec
 from nervcodec.compare.anchors import encode_anchor
 from nervcodec.compare.bd_rate import BdFigure, bd_rate
-from nervcodec.config import ADAM, AS_PUBLISHED, EncodeConfig, ModelConfig, SizeTarget, TrainConfig
+from nervcodec.config import ADAM, AS_PUBLISHED, EncodeConfig, ModelConfig, TrainConfig, rate_weight
 from nervcodec.rate_control import choose_strides
 from nervcodec.video.reader import VideoReader
 from tools.paper_tables.experiments import SMALL, Clip
@@ -40,6 +40,7 @@ CLIPS = (
     SMALL.clip("carphone")[0],
 )
 BITS_PER_PIXEL = (0.03, 0.06, 0.12, 0.24)
+OWN_CRFS = (20, 26, 32, 38)
 CRFS = (20, 24, 28, 32, 36, 40)
 PRESETS = ("medium", "veryslow")
 ROUNDED_BITS = 7.2
@@ -56,7 +57,7 @@ LABELS = {
 
 @dataclass(frozen=True)
 class Job:
-    """One point: a network at some bits a pixel, or an anchor at a CRF."""
+    """One point: an encode at a CRF, of ours or of an anchor, or a rounded network's bits a pixel."""
 
     clip: str
     series: str
@@ -86,8 +87,8 @@ def config_of(job: Job, threads: int | None) -> EncodeConfig:
         resume=True,
     )
     if job.series == TRAINED:
-        target = SizeTarget(bits_per_pixel=job.point)
-        return replace(config, train=TrainConfig(epochs=job.epochs), size_target=target)
+        train = TrainConfig(epochs=job.epochs, rate_weight=rate_weight(job.point))
+        return replace(config, train=train)
     with VideoReader(clip.path(), crop=clip.crop, size=clip.size, max_frames=clip.frames) as reader:
         frames = sum(1 for _ in reader)
     width, height = clip.coded
@@ -147,7 +148,9 @@ def measure(job: Job, threads: int | None) -> Path:
     return job.path
 
 
-def jobs(clips: list[str], series: list[str], points: list[float], epochs: int) -> Iterator[Job]:
+def jobs(
+    clips: list[str], series: list[str], crfs: list[float], rates: list[float], epochs: int
+) -> Iterator[Job]:
     """Wanted points, the anchors' first, which take seconds."""
     for name in clips:
         if "anchors" in series:
@@ -157,7 +160,7 @@ def jobs(clips: list[str], series: list[str], points: list[float], epochs: int) 
                         yield Job(name, f"{codec}-{preset}", crf)
         for network in NETWORKS:
             if network in series:
-                for point in points:
+                for point in crfs if network == TRAINED else rates:
                     yield Job(name, network, point, epochs)
 
 
@@ -232,7 +235,10 @@ def main() -> None:
     parser.add_argument("--clip", action="append", choices=names, help="repeatable; default all")
     every = ("anchors", *NETWORKS)
     parser.add_argument("--series", action="append", choices=every, help="repeatable; default all")
-    parser.add_argument("--bpp", action="append", type=float, help="bits a pixel; repeatable")
+    parser.add_argument("--crf", action="append", type=float, help="of ours; repeatable")
+    parser.add_argument(
+        "--bpp", action="append", type=float, help="bits a pixel of rounded networks; repeatable"
+    )
     parser.add_argument("--epochs", type=int, default=300)
     parser.add_argument("--jobs", type=int, default=1, help="points at a time")
     parser.add_argument("--threads", type=int, help="of each; default all")
@@ -244,8 +250,8 @@ def main() -> None:
     elif arguments.action == "plot":
         plot()
     else:
-        points = arguments.bpp or list(BITS_PER_PIXEL)
-        wanted = jobs(clips, arguments.series or list(every), points, arguments.epochs)
+        crfs, rates = arguments.crf or list(OWN_CRFS), arguments.bpp or list(BITS_PER_PIXEL)
+        wanted = jobs(clips, arguments.series or list(every), crfs, rates, arguments.epochs)
         run([job for job in wanted if not job.path.exists()], arguments.jobs, arguments.threads)
 
 
