@@ -57,7 +57,7 @@ LABELS = {
 
 @dataclass(frozen=True)
 class Job:
-    """One point: an encode at a CRF, of ours or of an anchor, or a rounded network's bits a pixel."""
+    """One point: an encode at a CRF, ours or an anchor, or a rounded network at bits a pixel."""
 
     clip: str
     series: str
