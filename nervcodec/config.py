@@ -76,6 +76,7 @@ class TrainConfig:
     Attributes:
         epochs: passes over the segment's frames.
         seconds: time for the training, which then takes as many steps as fit; None for ``epochs``.
+        least_gain: dB a minute under which the training comes to its end before its time.
         batch: frames a step.
         optimizer: one of :data:`OPTIMIZERS`.
         learning_rate: its peak rate, None for the optimizer's own; linear warm-up from a tenth of
@@ -97,6 +98,7 @@ class TrainConfig:
 
     epochs: int = PRESETS[DEFAULT_PRESET]
     seconds: float | None = None
+    least_gain: float | None = None
     batch: int = 1
     optimizer: str = SOAP
     learning_rate: float | None = None
@@ -118,6 +120,12 @@ class TrainConfig:
             self.seconds is None or 0 < self.seconds < math.inf,
             "time",
             self.seconds,
+            "must be more than 0",
+        )
+        _require(
+            self.least_gain is None or 0 < self.least_gain < math.inf,
+            "stop-below",
+            self.least_gain,
             "must be more than 0",
         )
         _require(1 <= self.batch <= 1024, "batch", self.batch, "not in 1..1024")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 
 import pytest
@@ -173,3 +175,70 @@ def test_convolution_in_float64(kernel: int, groups: int) -> None:
     torch.testing.assert_close(
         found, TORCH.convolve(x, weight, bias, groups), rtol=1e-13, atol=1e-13
     )
+
+
+# --- threads ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _threads() -> Iterator[None]:
+    yield
+    operations.use_threads(1)
+
+
+def step(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+    """A convolution with its gradients, of some pieces of work."""
+    leaves = [t.clone().requires_grad_() for t in (x, weight, bias)]
+    out = FAST.convolve(*leaves)
+    torch.autograd.backward(out.square().sum())
+    return out.detach(), *(t.grad for t in leaves if t.grad is not None)
+
+
+def inputs(seed: int) -> tuple[Tensor, ...]:
+    return (
+        random(1, 9, 60, 90, seed=seed).float(),
+        random(20, 9, 5, 5, seed=seed + 1).float(),
+        random(20, seed=seed + 2).float(),
+    )
+
+
+@pytest.mark.usefixtures("_threads")
+def test_threads_do_not_change_the_result() -> None:
+    given = inputs(0)
+    operations.use_threads(1)
+    expected = step(*given)
+    for threads in (2, 3, 64, 1000):
+        operations.use_threads(threads)
+        for _ in range(20):
+            assert all(torch.equal(a, b) for a, b in zip(step(*given), expected, strict=True))
+
+
+@pytest.mark.usefixtures("_threads")
+def test_several_threads_may_compute_at_once() -> None:
+    given = [inputs(seed) for seed in range(4)]
+    operations.use_threads(1)
+    expected = [step(*values) for values in given]
+    operations.use_threads(3)
+
+    def same(number: int) -> bool:
+        pairs = zip(step(*given[number]), expected[number], strict=True)
+        return all(torch.equal(a, b) for a, b in pairs)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(same, [n % 4 for n in range(200)]))
+
+
+@pytest.mark.usefixtures("_threads")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="without fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    given = inputs(0)
+    operations.use_threads(3)
+    with torch.no_grad():
+        expected = FAST.convolve(*given)
+        child = os.fork()
+        if child == 0:
+            same = all(torch.equal(FAST.convolve(*given), expected) for _ in range(5))
+            os._exit(0 if same else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert torch.equal(FAST.convolve(*given), expected)

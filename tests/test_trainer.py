@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from nervcodec.models.frame_decoder import FrameDecoder
 from nervcodec.training import schedule, trainer
 from nervcodec.training.checkpoint import TrainerState
 from nervcodec.training.quantization import quantize
-from nervcodec.training.schedule import rate_factor
+from nervcodec.training.schedule import Gains, rate_factor
 from nervcodec.training.soap import Soap
 from nervcodec.training.trainer import TrainedNetwork, Trainer, TrainProgress
 
@@ -81,17 +83,19 @@ def test_without_warmup_the_rate_starts_at_its_peak() -> None:
 
 
 def test_the_optimizer_gets_the_scheduled_rates(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[float] = []
+    seen: dict[int, list[float]] = {}
     original = Soap.step
 
     def record(self: Soap, rate: float) -> None:
-        seen.append(rate)
+        seen.setdefault(id(self), []).append(rate)
         original(self, rate)
 
     monkeypatch.setattr(Soap, "step", record)
     train(epochs=3, batch=2, learning_rate=0.5, rate_weight=0.0)
-    # 5 frames make 3 batches of 2.
-    assert seen == [0.5 * rate_factor(step / 9, 0.1) for step in range(9)]
+    decoder, encoder = seen.values()
+    # 5 frames make 3 batches of 2; in the second half the embeddings are free.
+    assert decoder == [0.5 * rate_factor(step / 9, 0.1) for step in range(9)]
+    assert encoder == decoder[:5]
 
 
 # --- by the clock -------------------------------------------------------------------------------
@@ -133,6 +137,57 @@ def test_it_goes_on_with_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) 
     second.restore(first.state())
     second.train()
     assert second.step == 50
+
+
+# --- early ends ---------------------------------------------------------------------------------
+
+
+def test_a_training_that_gains_too_little_ends_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares: list[float] = []
+
+    def record(share: float, warmup: float) -> float:
+        shares.append(share)
+        return rate_factor(share, warmup)
+
+    monkeypatch.setattr(trainer, "rate_factor", record)
+    config = TrainConfig(epochs=60, batch=5, least_gain=1e9)
+    made = Trainer(clip(), tiny_model(), config, CPU)
+    made.train()
+    # Watched from epoch 27 on, over 6 epochs; the last quarter follows.
+    assert made.step == math.ceil(32 / 0.75) == 43
+    assert shares[31] == pytest.approx(31 / 60)
+    assert shares[32] == pytest.approx(0.75, abs=0.01)
+    assert shares[-1] == pytest.approx(42 / 43)
+
+
+def test_one_that_gains_enough_does_not() -> None:
+    config = TrainConfig(epochs=30, batch=5, least_gain=1e-6)
+    trainer = Trainer(clip(), tiny_model(), config, CPU)
+    trainer.train()
+    assert trainer.step == 30
+
+
+def test_an_early_end_is_kept_in_the_state() -> None:
+    def make() -> Trainer:
+        config = TrainConfig(epochs=60, batch=5, least_gain=1e9)
+        return Trainer(clip(), tiny_model(), config, CPU)
+
+    whole, first, second = make(), make(), make()
+    expected = whole.train()
+    first.train(proceed=lambda: first.step < 40)
+    second.restore(first.state())
+    assert coded(second.train()) == coded(expected)
+    assert second.step == whole.step == 43
+
+
+def test_gains_are_a_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    minutes = iter(range(20))
+    clock = SimpleNamespace(perf_counter=lambda: 60.0 * next(minutes))
+    monkeypatch.setattr(schedule, "time", clock)
+    gains = Gains(0.5)
+    told = [gains.too_small(30 + min(epoch, 10)) for epoch in range(20)]
+    assert told.index(True) == 13
+    assert all(told[13:])
 
 
 # --- determinism --------------------------------------------------------------------------------

@@ -168,6 +168,7 @@ def train_config(options: dict[str, Any]) -> TrainConfig:
     extended, weight = options["arch"] == HFS_HNERV, options["hfs_weight"]
     return TrainConfig(
         epochs=options["epochs"] or PRESETS[options["preset"]],
+        least_gain=options["least_gain"],
         batch=options["batch"],
         optimizer=options["optimizer"],
         learning_rate=options["lr"],

@@ -33,7 +33,7 @@ from nervcodec.training.checkpoint import Floats, TrainerState
 from nervcodec.training.losses import FrameWeights, SpectrumLoss
 from nervcodec.training.quantized import QUANTIZED_FROM, QuantizedTraining, as_array
 from nervcodec.training.rate import rounded_values
-from nervcodec.training.schedule import Schedule, rate_factor
+from nervcodec.training.schedule import WATCHED_FROM, Gains, Schedule, rate_factor
 from nervcodec.training.soap import LARGEST_SIDE, Soap
 from nervcodec.training.table import EmbeddingTable
 
@@ -225,6 +225,8 @@ class Trainer:
         schedule.start()
         first, started, reported, waited = schedule.step, time.perf_counter(), 0.0, 0.0
         stopped = False
+        least = self._config.least_gain
+        gains = Gains(0.0 if least is None else least)
         while not (self.finished or stopped):
             self._epoch_start = self._generator.get_state()
             squared_errors: list[Tensor] = []
@@ -255,6 +257,9 @@ class Trainer:
                     waited += reported - now
                 if stopped or self.finished:
                     break
+            watched = least is not None and schedule.share >= WATCHED_FROM
+            if watched and gains.too_small(_mean_psnr(torch.cat(squared_errors))):
+                schedule.cool_down()
         if not self.finished:
             self._load_weights(self._averages)
         return self._result()
