@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from nervcodec.config import EncodeConfig, ModelConfig, RawFormat, TrainConfig
     from nervcodec.decoder import DecodeConfig, DecodeReport, decode
     from nervcodec.encoder import encode
+    from nervcodec.estimator import EncodeEstimate, estimate
     from nervcodec.improver import ImproveConfig, ImproveReport, improve
     from nervcodec.info import FileInfo, probe
     from nervcodec.loader import FrameDataset
@@ -51,6 +52,7 @@ __all__ = [
     "DecodeConfig",
     "DecodeReport",
     "EncodeConfig",
+    "EncodeEstimate",
     "EncodeProgress",
     "EncodeReport",
     "FileInfo",
@@ -75,6 +77,7 @@ __all__ = [
     "__version__",
     "decode",
     "encode",
+    "estimate",
     "examine",
     "improve",
     "open",
@@ -101,6 +104,8 @@ _LAZY = {
     "EncodeProgress": ("nervcodec.reports", "EncodeProgress"),
     "EncodeReport": ("nervcodec.reports", "EncodeReport"),
     "encode": ("nervcodec.encoder", "encode"),
+    "EncodeEstimate": ("nervcodec.estimator", "EncodeEstimate"),
+    "estimate": ("nervcodec.estimator", "estimate"),
     "FileInfo": ("nervcodec.info", "FileInfo"),
     "ImproveConfig": ("nervcodec.improver", "ImproveConfig"),
     "ImproveReport": ("nervcodec.improver", "ImproveReport"),

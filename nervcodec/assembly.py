@@ -1,16 +1,19 @@
-"""What goes into a file beside its networks: HEAD, META and what is passed through.
+"""A file put together: HEAD, META, what is passed through, and the networks' segments.
 
-:mod:`nervcodec.encoder` makes the networks and writes the file.
+:mod:`nervcodec.encoder` makes the networks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, BinaryIO
 
+from nervcodec.bitstream.segment import Segment
+from nervcodec.bitstream.stream import AudioData, write_stream
 from nervcodec.bitstream.syntax import StreamHeader
 from nervcodec.config import EncodeConfig
-from nervcodec.scan import ScannedClip, end_of
+from nervcodec.scan import ScannedClip, common_step, end_of
 from nervcodec.segments import SegmentPlan
 from nervcodec.version import __version__
 from nervcodec.video.info import chapters_between, chapters_to_meta, tags_to_meta
@@ -106,3 +109,33 @@ def file_meta(
     if fitting := chapters_to_meta(chapters, end):
         meta["chapters"] = fitting
     return meta | info.hdr.to_meta()
+
+
+def write_file(
+    stream: BinaryIO,
+    reader: VideoReader,
+    config: EncodeConfig,
+    clip: ScannedClip,
+    plan: SegmentPlan,
+    segments: Iterable[Segment],
+    digests: Sequence[bytes] | None,
+    audio: Passthrough | None,
+    *,
+    source_digest: str,
+    epochs: int,
+) -> int:
+    """Write the whole file and return its length."""
+    duration = common_step(clip.pts, reader)
+    header = file_header(reader, plan, duration)
+    meta = file_meta(
+        reader,
+        config,
+        clip,
+        audio,
+        frames=plan.frames,
+        source_digest=source_digest,
+        epochs=epochs,
+    )
+    passed = AudioData(audio.container, audio.data) if audio and audio.data else None
+    pts = clip.pts[: header.frames]
+    return write_stream(stream, header, pts, duration, segments, digests, meta, passed)

@@ -5,45 +5,35 @@ The reverse is :mod:`nervcodec.decoder`.
 
 from __future__ import annotations
 
-import io
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
 
-from nervcodec.assembly import file_header, file_meta, passed_through
+from nervcodec.assembly import file_header, passed_through, write_file
 from nervcodec.bitstream.segment import Segment, decode_segment
-from nervcodec.bitstream.stream import HASH_BYTES, AudioData, StreamReader, write_stream
+from nervcodec.bitstream.stream import StreamReader
 from nervcodec.bitstream.syntax import FORMAT_MAJOR, FORMAT_MINOR, ModelSpec
 from nervcodec.bitstream.tensors import Limits, parameter_count
-from nervcodec.config import DEFAULT_CRF, HNERV, EncodeConfig, TrainConfig, rate_weight
+from nervcodec.config import EncodeConfig, TrainConfig
 from nervcodec.errors import (
     InputVideoError,
     InterruptedEncode,
-    TargetError,
 )
 from nervcodec.executors import Executor, choose_executor, threads_of
 from nervcodec.files import atomic_output, check_output, file_digest
 from nervcodec.inference import FramesDigest, SegmentRenderer, select_device
 from nervcodec.jobs import SegmentJob, SegmentResult, checking_seconds, segment_payload
 from nervcodec.metrics import FrameStatistics, bits_per_pixel
+from nervcodec.planning import EncodePlan, lost_parts, open_source, plan_encode, source_digest
 from nervcodec.preview import Preview
-from nervcodec.rate_control import (
-    DETAIL_CHANNELS,
-    bits_per_param,
-    default_params,
-    design_networks,
-    fitting_rate_weight,
-    params_of_size,
-)
 from nervcodec.reports import EncodeCallback, EncodeProgress, EncodeReport, Tally
 from nervcodec.samples import Frames
-from nervcodec.scan import ScannedClip, common_step, end_of, plan_clip, scan
+from nervcodec.scan import ScannedClip
 from nervcodec.segments import SegmentPlan
 from nervcodec.training.checkpoint import (
     CheckpointKeeper,
@@ -53,7 +43,7 @@ from nervcodec.training.checkpoint import (
 )
 from nervcodec.training.trainer import Trainer, TrainProgress
 from nervcodec.version import __version__
-from nervcodec.video.inputs import Source, find_source
+from nervcodec.video.inputs import Source
 from nervcodec.video.passthrough import Passthrough
 from nervcodec.video.reader import SourceFrame, VideoReader
 
@@ -104,19 +94,8 @@ def encode(
     if config.threads is not None or config.workers is not None:
         torch.set_num_threads(threads_of(config))
     stop = stop or _never
-    layout = None if config.raw is None else config.raw.layout
-    found = find_source(source, raw=layout, rate=config.input_rate)
-    with VideoReader(
-        found,
-        crop=config.crop,
-        size=config.size,
-        max_frames=config.frames,
-        bit_depth=config.bit_depth,
-        start=config.start,
-        end=config.end,
-        allow_damaged=config.allow_damaged,
-        on_skip=lambda: _check(stop),
-    ) as reader:
+    found, reader = open_source(source, config, lambda: _check(stop))
+    with reader:
         work = _Encode(found, output_path, config, progress or _ignore, device, reader)
         return work.run(stop)
 
@@ -149,7 +128,7 @@ class _Encode:
         self._source, self._output = source, output
         self._config, self._progress, self._device = config, progress, device
         self._reader = reader
-        self._source_digest = _digest(source)
+        self._source_digest = source_digest(source)
         self._keeper = CheckpointKeeper(
             checkpoint_path(output),
             _key(self._source_digest, config),
@@ -161,7 +140,7 @@ class _Encode:
         if config.preview is not None:
             self._preview = Preview(config.preview, lambda text: self._say("train", "", (text,)))
         self._train, self._epochs = config.train, config.train.epochs
-        self._budgets: list[int] | None = None
+        self._budgets: Sequence[int] | None = None
         self._deadline: float | None = None
         self._frame_check: float | None = None
 
@@ -171,13 +150,11 @@ class _Encode:
         if self._config.time is not None:
             self._deadline = started + self._config.time.total_seconds() - self._keeper.all_seconds
         self._say("read", "reading the source")
-        reader, config = self._reader, self._config
-        clip = scan(reader, config, lambda: _check(stop))
-        plan = plan_clip(clip, reader, config)
-        difficulties = [clip.variance.over(*run) for run in plan.ranges()]
-        audio = passed_through(self._source, reader, config, clip)
-        models = self._design(plan, difficulties, self._budget(clip, plan, audio))
-        self._announce(models, plan, self._warnings(clip, audio))
+        reader, config, digest = self._reader, self._config, self._source_digest
+        made = plan_encode(self._source, reader, config, digest, lambda: _check(stop))
+        clip, plan, audio, models = made.clip, made.segments, made.audio, made.models
+        self._train, self._budgets = made.train, made.budgets
+        self._announce(made)
         executor = choose_executor(config)
         if executor is None:
             coded = self._code_segments(models, plan, stop)
@@ -195,7 +172,18 @@ class _Encode:
             digests = [part.digest for part in coded if part.digest is not None]
             hashed = digests if len(digests) == len(coded) else None
             with temporary.open("wb") as stream:
-                self._write(stream, clip, plan, self._segments(plan, coded), hashed, audio)
+                write_file(
+                    stream,
+                    reader,
+                    config,
+                    clip,
+                    plan,
+                    self._segments(plan, coded),
+                    hashed,
+                    audio,
+                    source_digest=digest,
+                    epochs=self._epochs,
+                )
             if interrupted:
                 self._keeper.interrupted(file_digest(temporary))
             seconds = time.perf_counter() - started
@@ -203,56 +191,6 @@ class _Encode:
         if not interrupted:
             self._keeper.remove()
         return report
-
-    def _design(
-        self, plan: SegmentPlan, difficulties: Sequence[float], budget: int | None
-    ) -> list[ModelSpec]:
-        """A network for each segment, and its part of ``budget`` if there is one."""
-        config, size = self._config.model, (self._reader.out_width, self._reader.out_height)
-        weight, params = self._train.rate_weight, config.params
-        pixels = plan.frames * size[0] * size[1]
-        trained = weight is None or weight > 0
-        if params is None and budget is not None:
-            params = params_of_size(budget, trained)
-        if weight is None:
-            weight = fitting_rate_weight(params, pixels) if params else rate_weight(DEFAULT_CRF)
-        if params is None:
-            params = default_params(pixels, weight)
-        self._train = replace(self._train, rate_weight=weight)
-        if config.detail_channels is None and trained and config.network == HNERV:
-            config = replace(config, detail_channels=DETAIL_CHANNELS)
-        models = design_networks(config, params, plan, difficulties, *size)
-        if budget is not None:
-            pairs = zip(models, plan.lengths, strict=True)
-            counts = [parameter_count(model, *size, frames) for model, frames in pairs]
-            self._budgets = [budget * count // sum(counts) for count in counts]
-        return models
-
-    def _budget(
-        self, clip: ScannedClip, plan: SegmentPlan, audio: Passthrough | None
-    ) -> int | None:
-        """Bytes for the SEGM payloads together, where the file has a size to keep to.
-
-        Raises:
-            TargetError: if the rest of the file alone takes them.
-        """
-        target = self._config.size_target
-        if target is None:
-            return None
-        passed = 0 if audio is None else len(audio.data) + AUDIO_FRAME
-        reader = self._reader
-        pixels = plan.frames * reader.out_width * reader.out_height
-        seconds = end_of(clip.pts, reader) - clip.pts[0] * reader.info.time_base
-        whole = target.own_bytes(passed, seconds, pixels)
-        hashes = [bytes(HASH_BYTES)] * len(plan.lengths)
-        rest = self._write(io.BytesIO(), clip, plan, (), hashes, audio and replace(audio, data=b""))
-        rest += SEGMENT_FRAME * len(plan.lengths)
-        if whole <= rest:
-            raise TargetError(
-                f"a file of {whole + passed} bytes has no room for a network: {rest + passed} "
-                "bytes are taken by the rest"
-            )
-        return whole - rest
 
     def _say(self, stage: str, description: str, warnings: tuple[str, ...] = ()) -> None:
         """A word of progress outside the training."""
@@ -272,39 +210,22 @@ class _Encode:
             text = f"{path} of an earlier encode will be replaced; --resume would go on from it"
             self._say("resume", "", (text,))
 
-    def _announce(
-        self, models: list[ModelSpec], plan: SegmentPlan, warnings: tuple[str, ...]
-    ) -> None:
-        """Say what will be made: at 8 bits a parameter the size is known before training."""
-        width, height = self._reader.out_width, self._reader.out_height
-        params = sum(
-            parameter_count(model, width, height, count)
-            for model, count in zip(models, plan.lengths, strict=True)
-        )
-        text = f"{plan.frames} frames {width}x{height}, {params:,} parameters"
-        if len(models) > 1:
-            text += f" in {len(models)} segments"
-        estimate = round(params * bits_per_param(self._train.rate_weight != 0) / 8)
+    def _announce(self, plan: EncodePlan) -> None:
+        """Say what will be made."""
         self._progress(
             EncodeProgress(
                 "plan",
                 1,
-                len(models),
+                len(plan.models),
                 0.0,
-                description=text,
-                estimated_bytes=sum(self._budgets) if self._budgets else estimate,
-                warnings=warnings,
+                description=plan.description,
+                estimated_bytes=plan.estimated_bytes,
+                warnings=plan.warnings,
             )
         )
 
-    def _warnings(self, clip: ScannedClip, audio: Passthrough | None) -> tuple[str, ...]:
-        """What the file does not keep of the source; known before the training."""
-        dropped = (f"not kept: {text}" for text in (audio.dropped if audio else ()))
-        lines = (*self._reader.info.warnings, *clip.warnings, *dropped)
-        return tuple(dict.fromkeys(lines))
-
     def _code_segments(
-        self, models: list[ModelSpec], plan: SegmentPlan, stop: Stop
+        self, models: Sequence[ModelSpec], plan: SegmentPlan, stop: Stop
     ) -> list[_Coded]:
         """All segments, or those that were reached when the encode was asked to stop.
 
@@ -338,7 +259,7 @@ class _Encode:
         return frames
 
     def _code_side_by_side(
-        self, executor: Executor, models: list[ModelSpec], plan: SegmentPlan, stop: Stop
+        self, executor: Executor, models: Sequence[ModelSpec], plan: SegmentPlan, stop: Stop
     ) -> list[_Coded]:
         """All segments, or of an encode that was asked to stop those before the first unfinished.
 
@@ -363,7 +284,7 @@ class _Encode:
             )
         return coded
 
-    def _jobs(self, models: list[ModelSpec], plan: SegmentPlan) -> Iterator[SegmentJob]:
+    def _jobs(self, models: Sequence[ModelSpec], plan: SegmentPlan) -> Iterator[SegmentJob]:
         """A job for each segment; those in the checkpoint are only measured again."""
         source, header, state = iter(self._reader), file_header(self._reader, plan, 1), True
         for index, (model, (first, count)) in enumerate(zip(models, plan.ranges(), strict=True)):
@@ -495,31 +416,6 @@ class _Encode:
         checked = None if stopping else digest.digest()
         return _Coded(trained, segment.model, segment.symbols_crc(), checked)
 
-    def _write(
-        self,
-        stream: BinaryIO,
-        clip: ScannedClip,
-        plan: SegmentPlan,
-        segments: Iterable[Segment],
-        digests: Sequence[bytes] | None,
-        audio: Passthrough | None,
-    ) -> int:
-        """Write the whole file and return its length."""
-        duration = common_step(clip.pts, self._reader)
-        header = file_header(self._reader, plan, duration)
-        meta = file_meta(
-            self._reader,
-            self._config,
-            clip,
-            audio,
-            frames=plan.frames,
-            source_digest=self._source_digest,
-            epochs=self._epochs,
-        )
-        passed = AudioData(audio.container, audio.data) if audio and audio.data else None
-        pts = clip.pts[: header.frames]
-        return write_stream(stream, header, pts, duration, segments, digests, meta, passed)
-
     def _segments(self, plan: SegmentPlan, coded: list[_Coded]) -> Iterator[Segment]:
         header = file_header(self._reader, plan, 1)
         return (decode_segment(part.trained.payload, header, Limits()) for part in coded)
@@ -561,16 +457,9 @@ class _Encode:
             train_seconds=sum(c.trained.seconds for c in coded),
             seconds=seconds,
             audio_streams=audio.streams if audio else (),
-            warnings=self._warnings(clip, audio),
+            warnings=lost_parts(self._reader, clip, audio),
             interrupted=interrupted,
         )
-
-
-def _digest(source: Source) -> str:
-    try:
-        return file_digest(*source.files)
-    except OSError as exc:
-        raise InputVideoError(f"{source}: cannot be read ({exc.strerror or exc})") from exc
 
 
 def _key(source_digest: str, config: EncodeConfig) -> str:

@@ -24,10 +24,11 @@ from nervcodec.bitstream.tensors import FRAME_TENSORS, Limits, value_count
 from nervcodec.clip import HfsvFile
 from nervcodec.config import RawFormat, TrainConfig
 from nervcodec.errors import UsageError
-from nervcodec.files import atomic_output, check_output, file_digest
+from nervcodec.files import atomic_output, check_output
 from nervcodec.inference import FramesDigest, SegmentRenderer, select_device
 from nervcodec.jobs import checking_seconds, segment_payload
 from nervcodec.metrics import FrameStatistics
+from nervcodec.planning import source_digest
 from nervcodec.rate_control import fitting_rate_weight
 from nervcodec.reports import EncodeCallback, EncodeProgress
 from nervcodec.samples import Frames
@@ -152,7 +153,7 @@ class _Improve:
         self._started = time.perf_counter()
         found = find_source(source, raw=None if config.raw is None else config.raw.layout)
         recorded = file.reader.meta.get("source")
-        if recorded is not None and recorded != file_digest(*found.files):
+        if recorded is not None and recorded != source_digest(found):
             raise UsageError(f"{source}: is not what {file.path} was made of")
         self._source = VideoReader(
             found,

@@ -16,6 +16,7 @@ import click
 import pytest
 from video_helpers import Subtitles, add_subtitles
 
+from nervcodec import estimator
 from nervcodec.cli import main as cli_main
 from tests.synthetic import moving_pattern, write_clip
 
@@ -90,6 +91,14 @@ BAD = [
     (["encode", "in.mp4", "no/folder/new.hfsv"], 1, "does not exist"),
     (["encode", "in.mp4", "in.mp4/new.hfsv"], 1, "does not exist"),
     (["encode", "in.mp4", "new.hfsv", "--preset", "warp"], 2, "warp"),
+    (["encode", "in.mp4", "new.hfsv", "--time", "0s"], 2, "more than 0"),
+    (["encode", "in.mp4", "new.hfsv", "--time", "soon"], 2, "soon"),
+    (["encode", "in.mp4", "new.hfsv", "--stop-below", "-1"], 2, "more than 0"),
+    (["encode", "missing.mp4", "--dry-run"], 3, "missing.mp4"),
+    (["improve", "good.hfsv", "missing.mp4"], 3, "missing.mp4"),
+    (["improve", "missing.hfsv", "in.mp4"], 4, "missing.hfsv"),
+    (["improve", "flipped.hfsv", "in.mp4"], 4, "checksum"),
+    (["improve", "good.hfsv", "text.mp4"], 2, "text.mp4"),
     (["encode", "in.mp4", "new.hfsv", "--params", "0"], 2, "0"),
     (["encode", "in.mp4", "new.hfsv", "--params", "-5k"], 2, "-5k"),
     (["encode", "in.mp4", "new.hfsv", "--params", "many"], 2, "many"),
@@ -315,6 +324,42 @@ def test_decode_leaves_out_what_is_not_wanted(with_text, tmp_path, part, options
     with av.open(str(output)) as container:
         assert len(container.streams.audio) == audio
         assert len(container.streams.subtitles) == subtitles
+
+
+def test_a_dry_run_says_what_an_encode_would_come_to(files, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(estimator, "TRIAL_SECONDS", 0.5)
+    before = listing(files)
+    monkeypatch.chdir(tmp_path)
+    assert run("encode", files / "in.mp4", "--dry-run", *TINY) == 0
+    text = capfd.readouterr().err
+    assert "4 frames 48x32" in text
+    assert "1 epochs" in text
+    assert run("encode", files / "in.mp4", "out.hfsv", "--dry-run", "--json", *TINY) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["frames"] == 4
+    assert found["own_bytes"] == pytest.approx(9000 * 4.5 / 8, rel=0.1)
+    assert 0 < found["seconds"] < 60
+    assert found["memory_bytes"] > 100e6
+    assert listing(files) == before
+    assert listing(tmp_path) == {}
+
+
+def test_a_dry_run_knows_limits(files, monkeypatch, capfd):
+    monkeypatch.setattr(estimator, "TRIAL_SECONDS", 0.5)
+    options = ["--dry-run", "--json", "--target-size", "6k", "--time", "1h", "--threads", "1"]
+    assert run("encode", files / "in.mp4", *options) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["own_bytes"] <= 6000
+    assert found["seconds"] == 3600
+    assert found["epochs"] > 1000
+
+
+def test_an_encode_of_some_seconds(files, tmp_path, capfd):
+    started = time.monotonic()
+    arguments = ["--params", "9000", "--threads", "1", "--time", "4s"]
+    assert run("encode", files / "in.mp4", tmp_path / "out.hfsv", *arguments) == 0
+    assert 2 < time.monotonic() - started < 12
+    assert run("verify", "--frames", tmp_path / "out.hfsv") == 0
 
 
 def test_quiet_says_nothing(files, tmp_path, capfd):

@@ -139,6 +139,12 @@ if TYPE_CHECKING:
     help="How often OUT.checkpoint is written; 0 for never.",
 )
 @click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Only say, after some seconds of trial, how large the file would become, and how long and "
+    "how much memory it would take. OUT may be left out.",
+)
+@click.option(
     "--preview",
     type=click.Path(path_type=Path),
     metavar="DIR",
@@ -181,14 +187,20 @@ def encode_command(
       hfsv encode film.mp4 out.hfsv --keyint 10s --scene-cut
       hfsv encode film.mp4 out.hfsv --keyint 10s -w 8 --threads 1
       hfsv encode film.mp4 out.hfsv --keyint 10s --executor ray:10.0.0.1:6379
+      hfsv encode in.mp4 --preset slow --dry-run
       hfsv encode in.mp4 out.hfsv --resume
       hfsv encode in.mp4 out.hfsv --preview look    # then open look/index.html
       ffmpeg -i in.mp4 -f yuv4mpegpipe - | hfsv encode - out.hfsv
       hfsv encode in.yuv out.hfsv --input-res 640x360 --input-rate 30
       hfsv encode frames/ out.hfsv --input-rate 24
     """
+    if options["dry_run"] and output_path is None and len(paths) + (input_path is not None) == 1:
+        output_path = "dry-run.hfsv"
     source, output = resolve_paths(paths, input_path, output_path)
     check_json(output, as_json)
+    if options["dry_run"]:
+        with input_file(source, temp, quiet, as_json) as read:
+            return _estimate(read, _config(raw, overwrite, options), as_json)
     if output == STDIO:
         if options["resume"]:
             raise UsageError("--resume needs an output with a name")
@@ -231,6 +243,27 @@ def _encode(
         f"({report.frames} frames){hint}"
     )
     return stop.exit_code or INTERRUPTED
+
+
+def _estimate(source: Path, config: EncodeConfig, as_json: bool) -> int:
+    """Say what an encode would come to."""
+    from nervcodec.estimator import estimate
+
+    found = estimate(source, config)
+    if as_json:
+        emit("result", **asdict(found))
+        return 0
+    for warning in found.warnings:
+        say(f"hfsv: warning: {warning}")
+    parts = f" in {found.segments} segments" if found.segments > 1 else ""
+    say(f"{found.frames} frames {found.width}x{found.height}, {found.params:,} parameters{parts}")
+    sound = f" and {kilobytes(found.passed_bytes)} of sound" if found.passed_bytes else ""
+    limit = "at most" if config.size_target else "about"
+    say(f"{limit} {kilobytes(found.own_bytes)}{sound}")
+    memory = found.memory_bytes
+    text = "" if memory is None else f", {memory / 1e9:.1f} GB of memory"
+    say(f"about {clock(found.seconds)} for {found.epochs} epochs{text}")
+    return 0
 
 
 def _config(raw: RawFormat | None, overwrite: bool, options: dict[str, Any]) -> EncodeConfig:

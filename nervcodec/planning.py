@@ -1,0 +1,217 @@
+"""What an encode will make, before anything is trained: segments, networks, their budgets.
+
+:mod:`nervcodec.encoder` carries it out, :mod:`nervcodec.estimator` tells what that would take.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from nervcodec.assembly import passed_through, write_file
+from nervcodec.bitstream.stream import HASH_BYTES
+from nervcodec.bitstream.syntax import ModelSpec
+from nervcodec.bitstream.tensors import parameter_count
+from nervcodec.config import DEFAULT_CRF, HNERV, EncodeConfig, TrainConfig, rate_weight
+from nervcodec.errors import InputVideoError, TargetError
+from nervcodec.files import file_digest
+from nervcodec.rate_control import (
+    DETAIL_CHANNELS,
+    bits_per_param,
+    default_params,
+    design_networks,
+    fitting_rate_weight,
+    params_of_size,
+)
+from nervcodec.scan import ScannedClip, end_of, plan_clip, scan
+from nervcodec.segments import SegmentPlan
+from nervcodec.video.inputs import Source, find_source
+from nervcodec.video.passthrough import Passthrough
+from nervcodec.video.reader import VideoReader
+
+AUDIO_FRAME, SEGMENT_FRAME = 40, 12
+"""Bytes that chunks take beside their payloads, and END's own growth; at most."""
+
+
+@dataclass(frozen=True)
+class EncodePlan:
+    """What will be made.
+
+    Attributes:
+        clip: times and what else was found of the frames.
+        segments: their lengths.
+        audio: what is passed through; None for nothing.
+        models: a network for each segment.
+        train: the schedule, its lambda chosen.
+        budgets: bytes of each SEGM payload at most; None where the file has no size to keep to.
+        params: decoder parameters and embedding values of all networks.
+        estimated_bytes: of the file without what is passed through.
+        warnings: what the file does not keep of the source.
+    """
+
+    clip: ScannedClip
+    segments: SegmentPlan
+    audio: Passthrough | None
+    models: tuple[ModelSpec, ...]
+    train: TrainConfig
+    budgets: tuple[int, ...] | None
+    params: int
+    width: int
+    height: int
+    warnings: tuple[str, ...]
+
+    @property
+    def estimated_bytes(self) -> int:
+        if self.budgets is not None:
+            return sum(self.budgets)
+        return round(self.params * bits_per_param(self.train.rate_weight != 0) / 8)
+
+    @property
+    def description(self) -> str:
+        """In words."""
+        text = f"{self.segments.frames} frames {self.width}x{self.height}"
+        text += f", {self.params:,} parameters"
+        return text if len(self.models) == 1 else f"{text} in {len(self.models)} segments"
+
+
+def open_source(
+    source: str | os.PathLike[str], config: EncodeConfig, check: Callable[[], None]
+) -> tuple[Source, VideoReader]:
+    """What is encoded, and a reader of its frames as they are coded.
+
+    Args:
+        check: called often while frames are skipped.
+
+    Raises:
+        InputVideoError, UsageError
+    """
+    layout = None if config.raw is None else config.raw.layout
+    found = find_source(source, raw=layout, rate=config.input_rate)
+    return found, VideoReader(
+        found,
+        crop=config.crop,
+        size=config.size,
+        max_frames=config.frames,
+        bit_depth=config.bit_depth,
+        start=config.start,
+        end=config.end,
+        allow_damaged=config.allow_damaged,
+        on_skip=check,
+    )
+
+
+def source_digest(source: Source) -> str:
+    """By which META and a checkpoint know the source again."""
+    try:
+        return file_digest(*source.files)
+    except OSError as exc:
+        raise InputVideoError(f"{source}: cannot be read ({exc.strerror or exc})") from exc
+
+
+def plan_encode(
+    source: Source,
+    reader: VideoReader,
+    config: EncodeConfig,
+    digest: str,
+    check: Callable[[], None],
+) -> EncodePlan:
+    """Read the clip once and decide what is made of it.
+
+    Args:
+        digest: of the source, for META.
+        check: called often; it may raise to end the work.
+
+    Raises:
+        HfsvError: of the source, or where there is no room for a network.
+    """
+    clip = scan(reader, config, check)
+    segments = plan_clip(clip, reader, config)
+    audio = passed_through(source, reader, config, clip)
+    budget = _budget(reader, config, clip, segments, audio, digest)
+    size = (reader.out_width, reader.out_height)
+    train, params = _rate(config, budget, segments.frames * size[0] * size[1])
+    model = config.model
+    if model.detail_channels is None and train.rate_weight and model.network == HNERV:
+        model = replace(model, detail_channels=DETAIL_CHANNELS)
+    difficulties = [clip.variance.over(*run) for run in segments.ranges()]
+    models = design_networks(model, params, segments, difficulties, *size)
+    pairs = zip(models, segments.lengths, strict=True)
+    counts = [parameter_count(spec, *size, frames) for spec, frames in pairs]
+    return EncodePlan(
+        clip=clip,
+        segments=segments,
+        audio=audio,
+        models=tuple(models),
+        train=train,
+        budgets=None if budget is None else _shares(budget, counts),
+        params=sum(counts),
+        width=size[0],
+        height=size[1],
+        warnings=lost_parts(reader, clip, audio),
+    )
+
+
+def lost_parts(
+    reader: VideoReader, clip: ScannedClip, audio: Passthrough | None
+) -> tuple[str, ...]:
+    """What the file does not keep of the source; known before the training."""
+    dropped = (f"not kept: {text}" for text in (audio.dropped if audio else ()))
+    return tuple(dict.fromkeys((*reader.info.warnings, *clip.warnings, *dropped)))
+
+
+def _shares(budget: int, counts: Sequence[int]) -> tuple[int, ...]:
+    return tuple(budget * count // sum(counts) for count in counts)
+
+
+def _rate(config: EncodeConfig, budget: int | None, pixels: int) -> tuple[TrainConfig, int]:
+    """The schedule with its lambda, and the number of parameters: each fits the other."""
+    weight, params = config.train.rate_weight, config.model.params
+    if params is None and budget is not None:
+        params = params_of_size(budget, weight is None or weight > 0)
+    if weight is None:
+        weight = fitting_rate_weight(params, pixels) if params else rate_weight(DEFAULT_CRF)
+    if params is None:
+        params = default_params(pixels, weight)
+    return replace(config.train, rate_weight=weight), params
+
+
+def _budget(
+    reader: VideoReader,
+    config: EncodeConfig,
+    clip: ScannedClip,
+    segments: SegmentPlan,
+    audio: Passthrough | None,
+    digest: str,
+) -> int | None:
+    """Bytes for the SEGM payloads together, where the file has a size to keep to.
+
+    Raises:
+        TargetError: if the rest of the file alone takes them.
+    """
+    target = config.size_target
+    if target is None:
+        return None
+    passed = 0 if audio is None else len(audio.data) + AUDIO_FRAME
+    pixels = segments.frames * reader.out_width * reader.out_height
+    seconds = end_of(clip.pts, reader) - clip.pts[0] * reader.info.time_base
+    whole = target.own_bytes(passed, seconds, pixels)
+    rest = SEGMENT_FRAME * len(segments.lengths) + write_file(
+        io.BytesIO(),
+        reader,
+        config,
+        clip,
+        segments,
+        (),
+        [bytes(HASH_BYTES)] * len(segments.lengths),
+        audio and replace(audio, data=b""),
+        source_digest=digest,
+        epochs=config.train.epochs,
+    )
+    if whole <= rest:
+        raise TargetError(
+            f"a file of {whole + passed} bytes has no room for a network: {rest + passed} "
+            "bytes are taken by the rest"
+        )
+    return whole - rest
