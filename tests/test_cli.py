@@ -219,7 +219,7 @@ def test_first_signal_writes_what_there_is(files, tmp_path, number, code):
 def test_second_signal_leaves_at_once(files, tmp_path, number, code):
     """The first comes while the source is read, and is not seen before the second."""
     script = (
-        "import sys, time, nervcodec.encoder as e\n"
+        "import sys, time, nervcodec.planning as e\n"
         "e.scan = lambda *arguments: (print('reading', file=sys.stderr, flush=True),"
         " time.sleep(60))\n"
         "from nervcodec.cli.main import main; main()"
