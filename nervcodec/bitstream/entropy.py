@@ -79,9 +79,7 @@ class ExplicitTable:
         return self.used()[indices]
 
     def to_bytes(self) -> bytes:
-        weights = np.array(self.weights)
-        orders = range(MAX_GOLOMB_ORDER + 1)
-        order = min(orders, key=lambda k: int(_golomb_bits(weights, k).sum()))
+        order = int(np.argmin(_golomb_lengths(np.array(self.weights))))
         bits = "".join(
             "0" * ((w + (1 << order)).bit_length() - order - 1) + f"{w + (1 << order):b}"
             for w in self.weights
@@ -106,12 +104,6 @@ class ExplicitTable:
 
 
 Table = FrozenTable | ExplicitTable
-
-
-def _golomb_bits(values: Frequencies, order: int) -> npt.NDArray[np.int32]:
-    """Lengths of the exponential Golomb codes of ``values`` with ``order`` low bits."""
-    lengths: npt.NDArray[np.int32] = 2 * np.frexp(values + (1 << order))[1] - order - 1
-    return lengths
 
 
 class _BitReader:
@@ -161,10 +153,19 @@ def _choose(symbols: Symbols, zero: int) -> tuple[Table, float]:
     shifted = np.roll(counts, CENTRE - zero)
     frozen_bits = (shifted * (24 - np.log2(all_tables()))).sum(axis=1)
     best = int(np.argmin(frozen_bits))
-    explicit, explicit_bits = _best_explicit(counts)
-    if explicit_bits < frozen_bits[best]:
-        return explicit, explicit_bits
+    if _least_explicit_bits(counts) < frozen_bits[best]:
+        explicit, explicit_bits = _best_explicit(counts)
+        if explicit_bits < frozen_bits[best]:
+            return explicit, explicit_bits
     return FrozenTable(best, zero), float(frozen_bits[best])
+
+
+def _least_explicit_bits(counts: npt.NDArray[np.int64]) -> float:
+    """No explicit table takes less: the entropy, three bytes, and a bit a weight."""
+    used = np.flatnonzero(counts)
+    shares = counts[used] / counts.sum()
+    entropy = -float((counts[used] * np.log2(shares)).sum())
+    return entropy + 24 + float(used[-1] - used[0] + 1)
 
 
 def _best_explicit(counts: npt.NDArray[np.int64]) -> tuple[ExplicitTable, float]:
@@ -179,8 +180,17 @@ def _best_explicit(counts: npt.NDArray[np.int64]) -> tuple[ExplicitTable, float]
             continue
         table = ExplicitTable(int(used[0]), tuple(weights.tolist()))
         bits = (inner[inner > 0] * (24 - np.log2(table.frequencies()))).sum()
-        candidates.append((table, bits + 8 * len(table.to_bytes())))
+        size = 3 + -(-int(_golomb_lengths(weights).min()) // 8)
+        candidates.append((table, bits + 8 * size))
     return min(candidates, key=lambda candidate: candidate[1])
+
+
+def _golomb_lengths(weights: Frequencies) -> npt.NDArray[np.int64]:
+    """Bits of all ``weights`` in exponential Golomb codes of each order."""
+    orders = np.arange(MAX_GOLOMB_ORDER + 1)
+    exponents = np.frexp(weights + (1 << orders)[:, None])[1]
+    lengths: npt.NDArray[np.int64] = (2 * exponents - orders[:, None] - 1).sum(axis=1)
+    return lengths
 
 
 def _model(table: Table) -> constriction.stream.model.Categorical:
