@@ -15,8 +15,10 @@ ROOT = Path(__file__).parents[1] / "nervcodec"
 LAYERS = (
     {"cli"},
     {"compare"},
+    {"improver", "estimator"},
     {"verification"},
     {"encoder", "decoder", "info", "loader"},
+    {"planning"},
     {"assembly"},
     {"executors"},
     {"scan", "reports", "preview", "clip", "targets", "jobs"},
