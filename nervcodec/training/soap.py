@@ -6,7 +6,7 @@ checkpoint can hold it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -48,17 +48,27 @@ class Soap:
         for parameter in parameters.values():
             shapes.setdefault(_matrix_shape(parameter), []).append(parameter)
         self._parameters = [p for group in shapes.values() for p in group]
+        self._counts = [p.numel() for p in self._parameters]
         like = self._parameters[0].detach()
-        count = sum(p.numel() for p in self._parameters)
-        self._moments = like.new_zeros(count)
-        self._squares = like.new_zeros(count)
+        # Gradients, rotated ones and the direction are of a step; the others are the state.
+        self._gradients, self._rotated, self._direction, self._moments, self._squares = (
+            like.new_zeros(sum(self._counts)) for _ in range(5)
+        )
         self._groups: list[_Group] = []
         start = 0
         for shape, group in shapes.items():
-            found = _Group(start, len(group), shape, largest_side, like)
-            if found.sides:
-                self._groups.append(found)
-            start += len(group) * shape[0] * shape[1]
+            end = start + len(group) * shape[0] * shape[1]
+            if any(1 < side <= largest_side for side in shape) and 1 not in shape:
+                flats = (
+                    self._gradients,
+                    self._rotated,
+                    self._direction,
+                    self._moments,
+                    self._squares,
+                )
+                parts = [flat[start:end].view(len(group), *shape) for flat in flats]
+                self._groups.append(_Group(parts, largest_side))
+            start = end
 
     def zero_grad(self) -> None:
         for parameter in self._parameters:
@@ -68,26 +78,22 @@ class Soap:
     def step(self, rate: float) -> None:
         """One step of size ``rate`` for every parameter."""
         self.steps += 1
-        gradients = torch.cat(
-            [
-                torch.zeros_like(p).reshape(-1) if p.grad is None else p.grad.reshape(-1)
-                for p in self._parameters
-            ]
-        )
-        rotated = gradients.clone() if self._groups else gradients
+        torch.cat([_gradient(p).reshape(-1) for p in self._parameters], out=self._gradients)
+        self._rotated.copy_(self._gradients)
         for group in self._groups:
-            group.of(rotated).copy_(group.rotated(group.of(gradients)))
-        self._moments.lerp_(rotated, 1 - self._beta1)
-        self._squares.mul_(self._beta2).addcmul_(rotated, rotated, value=1 - self._beta2)
-        root = (self._squares / (1 - self._beta2**self.steps)).sqrt_().add_(EPSILON)
-        direction = torch.div(self._moments, root.mul_(1 - self._beta1**self.steps), out=root)
+            group.rotate()
+        self._moments.lerp_(self._rotated, 1 - self._beta1)
+        self._squares.mul_(self._beta2)
+        self._squares.addcmul_(self._rotated, self._rotated, value=1 - self._beta2)
+        root = torch.div(self._squares, 1 - self._beta2**self.steps).sqrt_().add_(EPSILON)
+        root.mul_(1 - self._beta1**self.steps)
+        torch.div(self._moments, root, out=self._direction)
         for group in self._groups:
-            own = group.of(direction)
-            own.copy_(group.rotated_back(own))
-            group.follow(group.of(gradients), self._beta2)
+            group.rotate_back()
+            group.follow(self._beta2)
             if self.steps <= REFINE_EVERY or self.steps % REFINE_EVERY == 0:
-                group.refine(group.of(self._moments), group.of(self._squares))
-        parts = torch.split(direction, [p.numel() for p in self._parameters])
+                group.refine()
+        parts = torch.split(self._direction, self._counts)
         updates = [part.view(p.shape) for part, p in zip(parts, self._parameters, strict=True)]
         torch._foreach_add_(self._parameters, updates, alpha=-rate)
 
@@ -102,52 +108,46 @@ class Soap:
 
 
 class _Group:
-    """Matrices of one shape (G, m, n), which lie one behind the other from ``start`` on.
+    """Matrices of one shape, (G, m, n) each: gradients, rotated ones, direction, and moments.
 
     Attributes:
         sides: preconditioners and bases, (G, m, m) at the left and (G, n, n) at the right.
     """
 
-    def __init__(
-        self, start: int, count: int, shape: tuple[int, int], largest_side: int, like: Tensor
-    ) -> None:
-        self._slice = slice(start, start + count * shape[0] * shape[1])
-        self._shape = (count, *shape)
+    def __init__(self, parts: Sequence[Tensor], largest_side: int) -> None:
+        self._gradients, self._rotated, self._direction, self._moments, self._squares = parts
+        gradients = parts[0]
+        self._between = torch.empty_like(gradients)
+        count, *shape = gradients.shape
         self.name = "x".join(map(str, shape))
         self.sides: dict[str, tuple[Tensor, Tensor]] = {}
         for side, size in zip(("left", "right"), shape, strict=True):
-            if size <= largest_side and 1 not in shape:
-                basis = torch.eye(size, dtype=like.dtype, device=like.device)
-                zeros = like.new_zeros(count, size, size)
+            if size <= largest_side:
+                basis = torch.eye(size, dtype=gradients.dtype, device=gradients.device)
+                zeros = gradients.new_zeros(count, size, size)
                 self.sides[side] = (zeros, basis.expand(count, -1, -1).contiguous())
 
-    def of(self, flat: Tensor) -> Tensor:
-        """This group's part of a flat tensor, (G, m, n)."""
-        return flat[self._slice].view(self._shape)
+    def rotate(self) -> None:
+        """The gradients in the bases of their sides."""
+        self._turn(self._gradients, self._rotated, back=False)
 
-    def rotated(self, x: Tensor) -> Tensor:
-        """``x`` in the bases of its sides."""
-        if "left" in self.sides:
-            x = self.sides["left"][1].mT @ x
-        return x @ self.sides["right"][1] if "right" in self.sides else x
+    def rotate_back(self) -> None:
+        """The direction in its own axes."""
+        self._turn(self._direction, self._direction, back=True)
 
-    def rotated_back(self, x: Tensor) -> Tensor:
-        if "left" in self.sides:
-            x = self.sides["left"][1] @ x
-        return x @ self.sides["right"][1].mT if "right" in self.sides else x
-
-    def follow(self, gradients: Tensor, beta2: float) -> None:
+    def follow(self, beta2: float) -> None:
         """Update the preconditioners."""
         for side, (preconditioner, _) in self.sides.items():
-            g = gradients if side == "left" else gradients.mT
+            g = self._gradients if side == "left" else self._gradients.mT
             preconditioner.baddbmm_(g, g.mT, beta=beta2, alpha=1 - beta2)
 
-    def refine(self, moments: Tensor, squares: Tensor) -> None:
+    def refine(self) -> None:
         """A step of orthogonal iteration for the bases; the moments move with their directions.
 
         An eigenvalue decomposition would be a better beginning, but can fail to converge.
         """
-        moments.copy_(self.rotated_back(moments))
+        squares = self._squares
+        self._turn(self._moments, self._moments, back=True)
         for side, (preconditioner, basis) in self.sides.items():
             image = preconditioner @ basis
             order = (basis * image).sum(dim=1).argsort(dim=1, descending=True)  # (G, size)
@@ -155,7 +155,27 @@ class _Group:
             across = order.unsqueeze(2 if side == "left" else 1).expand_as(squares)
             squares.copy_(squares.gather(1 if side == "left" else 2, across))
             basis.copy_(torch.linalg.qr(image.gather(2, columns))[0])
-        moments.copy_(self.rotated(moments))
+        self._turn(self._moments, self._moments, back=False)
+
+    def _turn(self, x: Tensor, out: Tensor, *, back: bool) -> None:
+        """``x`` in the bases of its sides, or back from there; ``out`` may be ``x``."""
+        left, right = (self._basis(side, back) for side in ("left", "right"))
+        if left is not None and right is not None:
+            torch.bmm(torch.bmm(left, x, out=self._between), right.mT, out=out)
+        elif left is not None:
+            out.copy_(torch.bmm(left, x, out=self._between))
+        elif right is not None:
+            out.copy_(torch.bmm(x, right.mT, out=self._between))
+
+    def _basis(self, side: str, back: bool) -> Tensor | None:
+        if side not in self.sides:
+            return None
+        basis = self.sides[side][1]
+        return basis if back else basis.mT
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
 def _matrix_shape(tensor: Tensor) -> tuple[int, int]:
