@@ -98,14 +98,16 @@ def steps_of_torch(name: str, config: EncodeConfig) -> dict[str, float]:
     return found
 
 
-def measure(name: str, params: int, epochs: int, threads: int) -> Iterator[dict[str, Any]]:
-    """The reference first, then our encodes until one is as good."""
+def measure(
+    name: str, params: int, epochs: int, threads: int, given: dict[str, Any] | None
+) -> Iterator[dict[str, Any]]:
+    """The reference first, unless it is given, then our encodes until one is as good."""
     source = clip_of(name).path()
     config = reference_config(name, params, epochs, threads)
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "out.hfsv"
-        reference = encode(source, output, config)
-        yield {"recipe": "reference", **reference, **steps_of_torch(name, config)}
+        reference = given or encode(source, output, config) | steps_of_torch(name, config)
+        yield {"recipe": "reference", **reference}
         for count in EPOCHS:
             ours = replace(
                 base_config(name, threads),
@@ -128,8 +130,12 @@ def main() -> None:
     parser.add_argument("--params", type=int, default=60_000)
     parser.add_argument("--epochs", type=int, default=300, help="of the reference")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--given", type=json.loads, metavar="JSON", help="the reference's line of an earlier run"
+    )
     options = parser.parse_args()
-    for line in measure(options.clip, options.params, options.epochs, options.threads):
+    arguments = (options.clip, options.params, options.epochs, options.threads, options.given)
+    for line in measure(*arguments):
         print(json.dumps({"clip": options.clip, "params": options.params, **line}), flush=True)
 
 
