@@ -89,7 +89,7 @@ def test_a_run_is_written_down(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     row = Variant("short", "short", train={"epochs": 2})
     path = results.run(scale, "tiny", row, 0, threads=1)
     run = json.loads(path.read_text())
-    assert run["bytes"] == (folder / "work" / "small" / "tiny-short-seed0.hfsv").stat().st_size
+    assert run["bytes"] == (folder / "work" / SMALL.folder / "tiny-short-seed0.hfsv").stat().st_size
     assert run["params"] <= 12_000
     assert (run["epochs"], run["seed"], run["model"]["hfscm"]["attention"]) == (2, 0, "single")
     assert jobs(scale, [], [], (0,)) == []

@@ -11,9 +11,10 @@ import argparse
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 
 from nervcodec.errors import UsageError
-from tools.paper_tables.experiments import SCALES, Scale, Variant
+from tools.paper_tables.experiments import FORMAT, SCALES, Scale, Variant
 from tools.paper_tables.markdown import markdown
 from tools.paper_tables.results import result_path, run
 from tools.paper_tables.tables import TABLES
@@ -71,8 +72,12 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1", help="default 0,1")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--threads", type=int, help="of each run; default all")
+    parser.add_argument("--format", default=FORMAT, help="show results of an earlier file format")
     arguments = parser.parse_intermixed_args()
-    scale, names = SCALES[arguments.scale], arguments.tables or list(TABLES)
+    if arguments.action == "run" and arguments.format != FORMAT:
+        parser.error(f"files are made in format {FORMAT} only")
+    scale = replace(SCALES[arguments.scale], format=arguments.format)
+    names = arguments.tables or list(TABLES)
     if unknown := set(names) - TABLES.keys():
         parser.error(f"unknown tables: {' '.join(sorted(unknown))}")
     seeds = [int(seed) for seed in arguments.seeds.split(",")]

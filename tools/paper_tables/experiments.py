@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nervcodec.bitstream.syntax import Attention, HfscmSpec
+from nervcodec.bitstream.syntax import FORMAT_MAJOR, FORMAT_MINOR, Attention, HfscmSpec
 from nervcodec.config import (
     ADAM,
     AS_PUBLISHED,
@@ -21,6 +21,8 @@ from nervcodec.config import (
 from nervcodec.errors import UsageError
 from nervcodec.rate_control import choose_strides
 from tools.bunny import bunny_path
+
+FORMAT = f"{FORMAT_MAJOR}.{FORMAT_MINOR}"
 
 PLAIN: dict[str, Any] = {"hfscm": False, "msfrp": False}
 
@@ -53,11 +55,21 @@ class Clip:
 
 @dataclass(frozen=True)
 class Scale:
-    """Clips with their parameters at size 1, and the schedule."""
+    """Clips with their parameters at size 1, and the schedule.
+
+    Attributes:
+        format: version of the file format, with which bytes change: results of two are never mixed.
+    """
 
     name: str
     clips: tuple[tuple[Clip, int], ...]
     train: TrainConfig
+    format: str = FORMAT
+
+    @property
+    def folder(self) -> str:
+        """Where its results are, below those of all."""
+        return f"{self.name}-{self.format}"
 
     def clip(self, name: str) -> tuple[Clip, int]:
         return next(pair for pair in self.clips if pair[0].name == name)

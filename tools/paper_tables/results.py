@@ -21,11 +21,11 @@ WORK = Path(__file__).parents[2] / "paper"
 
 
 def result_path(scale: Scale, clip: str, variant: Variant, seed: int) -> Path:
-    return RESULTS / scale.name / f"{clip}-{variant.name}-seed{seed}.json"
+    return RESULTS / scale.folder / f"{clip}-{variant.name}-seed{seed}.json"
 
 
 def load(scale: Scale, clip: str, name: str, seed: int) -> dict[str, Any] | None:
-    path = RESULTS / scale.name / f"{clip}-{name}-seed{seed}.json"
+    path = RESULTS / scale.folder / f"{clip}-{name}-seed{seed}.json"
     if not path.exists():
         return None
     loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -34,7 +34,7 @@ def load(scale: Scale, clip: str, name: str, seed: int) -> dict[str, Any] | None
 
 def run(scale: Scale, clip: str, variant: Variant, seed: int, threads: int | None) -> Path:
     """Encode, and write what came of it; go on from a checkpoint of an earlier try."""
-    output = WORK / scale.name / f"{clip}-{variant.name}-seed{seed}.hfsv"
+    output = WORK / scale.folder / f"{clip}-{variant.name}-seed{seed}.hfsv"
     output.parent.mkdir(parents=True, exist_ok=True)
     config = variant.config(scale, clip, seed)
     source = scale.clip(clip)[0].path()
