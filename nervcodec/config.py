@@ -178,6 +178,8 @@ class ModelConfig:
         hfscm_stages: numbers of the stages that carry HFSCM, negative ones from the last; None
             for all but the last, where it costs most and brings least.
         msfrp_after: add what is reused to the frame, not to what its tanh is taken of.
+        largest_kernel: of HNeRV's stages, odd: theirs are 1, 3, 5 and so on up to it. The authors
+            have 5.
         embedding_values: embedding values wanted a frame.
         detail_channels: of HNeRV's second embedding, which ``params`` do not count; None for 2
             where the rate is trained, else none.
@@ -190,12 +192,15 @@ class ModelConfig:
     hfscm_spec: HfscmSpec = field(default_factory=HfscmSpec)
     hfscm_stages: tuple[int, ...] | None = None
     msfrp_after: bool = False
+    largest_kernel: int = 3
     embedding_values: int = 128
     detail_channels: int | None = None
 
     def __post_init__(self) -> None:
         if self.params is not None:
             _require(1 <= self.params <= 1 << 27, "params", self.params, f"not in 1..{1 << 27}")
+        kernel = self.largest_kernel
+        _require(kernel % 2 == 1 and 1 <= kernel <= 15, "stage-kernel", kernel, "not odd in 1..15")
         _require(self.network in NETWORKS, "network", self.network, f"not one of {NETWORKS}")
         _require(
             1 <= self.embedding_values <= 65536,

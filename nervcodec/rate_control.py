@@ -35,7 +35,6 @@ parameters tapering gained 0.6 dB at equal epochs, and a third of the multiplica
 WIDTH_UNITS = 16
 """Widths are searched in sixteenths of a channel of the stem, so that stages grow in turn."""
 
-MAX_KERNEL = 5
 NERV_KERNEL = 3
 MIN_TIME_WIDTH, MAX_TIME_WIDTH = 16, 512
 PARAMS_A_TIME_UNIT = 30_000
@@ -147,7 +146,7 @@ def _model(
     for index, stride in enumerate(strides):
         if config.network == HNERV:
             channels = max(round(wanted / CHANNEL_REDUCTION ** (index + 1)), lower)
-            kernel = min(1 + 2 * index, MAX_KERNEL)
+            kernel = min(1 + 2 * index, config.largest_kernel)
         else:
             channels, kernel = max(round(wanted / 2**index), lower), NERV_KERNEL
         stages.append(StageSpec(stride, kernel, channels, index in carrying))

@@ -23,6 +23,7 @@ from nervcodec.config import (
 from nervcodec.errors import UsageError
 
 _TRAIN = TrainConfig()
+_MODEL = ModelConfig()
 _BLOCK = HfscmSpec()
 ATTENTIONS = {attention.name.lower(): attention for attention in Attention}
 
@@ -46,6 +47,13 @@ _OPTIONS = (
         type=click.IntRange(0, 64),
         help="Channels of a second, finer embedding of each frame (HNeRV).  [default: 2, but 0 "
         "with --lambda 0]",
+    ),
+    click.option(
+        "--stage-kernel",
+        type=click.IntRange(1, 15),
+        default=_MODEL.largest_kernel,
+        show_default=True,
+        help="Largest kernel of HNeRV's stages, odd; 5 in the paper.",
     ),
     click.option("--msfrp/--no-msfrp", default=None, help="Multi-scale feature reuse path."),
     click.option(
@@ -207,6 +215,7 @@ def model_config(options: dict[str, Any]) -> ModelConfig:
         hfscm_stages=_numbers(options["hfscm_stages"]) if options["hfscm_stages"] else None,
         msfrp_after=options["msfrp_after"],
         detail_channels=options["detail"],
+        largest_kernel=options["stage_kernel"],
     )
 
 

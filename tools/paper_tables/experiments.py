@@ -24,6 +24,9 @@ from tools.bunny import bunny_path
 
 FORMAT = f"{FORMAT_MAJOR}.{FORMAT_MINOR}"
 
+PAPER_KERNEL = 5
+"""Largest kernel of HNeRV's stages."""
+
 PLAIN: dict[str, Any] = {"hfscm": False, "msfrp": False}
 
 
@@ -134,7 +137,7 @@ class Variant:
 
     def config(self, scale: Scale, clip: str, seed: int) -> EncodeConfig:
         described, params = scale.clip(clip)
-        parts = dict(self.model)
+        parts = {"largest_kernel": PAPER_KERNEL} | self.model
         stages = len(choose_strides(*described.coded, parts.get("network", HNERV)))
         parts.setdefault("hfscm_stages", tuple(range(stages - self.all_but_last)))
         changes = {"seed": seed, "epochs": self.epochs * scale.train.epochs} | self.train
