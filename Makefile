@@ -31,6 +31,7 @@ check: $(STAMP)  ## Lint and type-check
 bench: $(STAMP)  ## Print speed and memory as JSON and a table
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.decode
+	$(BIN)/python -m benchmarks.training
 
 vectors: $(STAMP) ## Make the conformance vectors again
 	$(BIN)/python -m tools.make_vectors
