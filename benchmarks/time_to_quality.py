@@ -29,7 +29,7 @@ from nervcodec.training.trainer import Trainer
 from nervcodec.video.reader import VideoReader
 from tools.paper_tables.experiments import PAPER_KERNEL
 
-EPOCHS = (4, 6, 8, 11, 15, 20, 28, 40, 56, 80)
+EPOCHS = (4, 6, 8, 11, 13, 15, 17, 20, 28, 40, 56, 80)
 TIMED_STEPS = 8
 
 

@@ -145,7 +145,7 @@ def test_a_file_keeps_to_its_size(
         train=TrainConfig(epochs=25), size_target=SizeTarget(bytes=target), keyint=keyint
     )
     report = nervcodec.encode(source, tmp_path / "out.hfsv", config)
-    assert 0.88 * target < report.file_bytes <= target
+    assert 0.97 * target < report.file_bytes <= target
     assert (tmp_path / "out.hfsv").stat().st_size == report.file_bytes
 
 

@@ -37,10 +37,14 @@ proportions: to hold the size then spoils weights for the second embedding's sak
 SIZE_GAIN = 20.0
 """A size too large by a twentieth throughout a schedule makes lambda e times as large."""
 
+EMBEDDINGS_EVERY = 5
+"""Steps after which the embeddings' part of the size is estimated again, while a size is kept to.
+Only to look when it is measured lets it swing: they follow each move of the steps unseen."""
+
 LARGEST_SHIFT = 0.02
 """What the steps' logarithms are moved by at most in a step, to keep to a size."""
 
-TARGET_SHARE = 0.995
+TARGET_SHARE = 0.997
 """Of a size to keep to, what the training aims at: a file must not exceed it."""
 
 
@@ -165,6 +169,9 @@ class QuantizedTraining:
             return
         # Lambda alone would be too slow, and overshoot. It follows: where the steps are ever made
         # coarser, bits are still too cheap.
+        if self._count % EMBEDDINGS_EVERY == 0:
+            with torch.no_grad():
+                self._size["embeddings"].fill_(self._learned.memory_bits())
         excess = self._bits() - self._target
         shift = math.log(2) * excess / self._learned.values
         self._learned.coarsen(max(-LARGEST_SHIFT, min(LARGEST_SHIFT, shift)))

@@ -425,7 +425,8 @@ class Trainer:
         self._average()
         if active is not None:
             active.step(schedule.share, advance, min(1.0, 2 * falling))
-            if schedule.step % max(LEAST_MEASURED, self._epoch_steps // 4) == 0:
+            due = schedule.step % max(LEAST_MEASURED, self._epoch_steps // 4) == 0
+            if due or schedule.finished:
                 active.measure()
         return loss.detach(), errors.detach()
 
