@@ -51,14 +51,6 @@ if TYPE_CHECKING:
     help="Take so long, over --preset: 90s, 30m, 2h, 1:30:00. The file then depends on the "
     "machine's speed.",
 )
-@click.option(
-    "--stop-below",
-    "least_gain",
-    type=float,
-    metavar="DB",
-    help="Come to an end early when the PSNR gains less than DB a minute: the last quarter of the "
-    "schedule follows at once.",
-)
 @rate_options
 @raw_options
 @click.option(

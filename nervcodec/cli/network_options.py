@@ -97,6 +97,14 @@ _OPTIONS = (
     ),
     click.option("--epochs", type=click.IntRange(1), help="Passes over the frames; over --preset."),
     click.option(
+        "--stop-below",
+        "least_gain",
+        type=float,
+        metavar="DB",
+        help="Come to an end early when the PSNR gains less than DB a minute: the last quarter of "
+        "the schedule follows at once.",
+    ),
+    click.option(
         "--batch",
         type=click.IntRange(1),
         default=_TRAIN.batch,
