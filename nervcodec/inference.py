@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from nervcodec.bitstream.syntax import ModelSpec
 from nervcodec.bitstream.tensors import FRAME_TENSORS, activation_bytes, value_count
 from nervcodec.errors import BitstreamError, UsageError
 from nervcodec.fast.network import FastDecoder, prepared_bytes, supported
-from nervcodec.fast.operations import FastOperations, available, use_threads
+from nervcodec.fast.operations import FastOperations, available, kernels_alone
 from nervcodec.models.blocks import channels_last
 from nervcodec.models.frame_decoder import FrameDecoder
 from nervcodec.models.operations import use
@@ -88,12 +89,12 @@ class SegmentRenderer:
             network = FrameDecoder(segment.model, width, height)
         network.load_state_dict(tensors, assign=True)
         on_cpu = self._device.type == "cpu"
-        self._kernels = None
+        self._kernels, self._alone = None, False
         if on_cpu and not reference and kernels and supported(segment.model):
             self._kernels = FastDecoder(network.eval())
         elif reference and kernels and available():
             use(network, FastOperations())
-            use_threads(torch.get_num_threads())
+            self._alone = True
         elif not reference:
             channels_last(network)
         self._network = network.eval()
@@ -135,7 +136,8 @@ class SegmentRenderer:
     def _evaluate(self, indices: Sequence[int]) -> Tensor:
         if self._kernels is not None:
             return self._kernels.frame(*self._sources(indices), bit_depth=self._bit_depth)
-        rgb = self._network(*self._sources(indices))
+        with kernels_alone() if self._alone else nullcontext():
+            rgb = self._network(*self._sources(indices))
         if rgb.isnan().any():
             raise BitstreamError("the network does not give numbers: its weights overflow")
         return torch.floor(rgb * self._peak + 0.5).to(self._sample_type)

@@ -6,6 +6,8 @@ float64 it computes convolutions without their gradients, which torch does slowl
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ctypes import byref
 from typing import Any
 
@@ -27,6 +29,22 @@ def available() -> bool:
 def use_threads(threads: int) -> None:
     """Compute each operation in so many threads; the results do not depend on it."""
     _call("hfsv_use_threads", threads)
+
+
+@contextmanager
+def kernels_alone() -> Iterator[None]:
+    """The kernels use as many threads as torch would, and torch one.
+
+    What is left to torch is little, and its threads wait for each other in a way that makes a step
+    a hundred times as long where a core has other work to do.
+    """
+    threads = torch.get_num_threads()
+    use_threads(threads)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _call(name: str, *arguments: Any) -> None:

@@ -4,17 +4,20 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <time.h>
 
 #define MAX_THREADS 64
-#define SPINS 4000 /* looks for new work before a thread sleeps: some ten microseconds */
+#define SPINS 2000 /* looks at what is waited for before a thread sleeps: some ten microseconds */
+#define PATIENCE 300000 /* nanoseconds of waiting for others that tell of a busy machine */
+#define ALONE 500       /* operations that are then done without others */
 
 typedef void (*piece_function)(void *data, long piece);
 
 static struct {
     pthread_mutex_t in_use; /* held by who gives out work */
     pthread_mutex_t mutex;
-    pthread_cond_t wake;
-    int started, sleeping;
+    pthread_cond_t wake, done;
+    int started, sleeping, alone;
     atomic_int wanted;
     atomic_long generation, next, unfinished;
     atomic_int inside; /* threads that may still look at the work */
@@ -24,6 +27,7 @@ static struct {
 } pool = {.in_use = PTHREAD_MUTEX_INITIALIZER,
           .mutex = PTHREAD_MUTEX_INITIALIZER,
           .wake = PTHREAD_COND_INITIALIZER,
+          .done = PTHREAD_COND_INITIALIZER,
           .wanted = 1};
 
 static inline void pause_briefly(void)
@@ -40,7 +44,11 @@ static void work_off(void)
         if (piece >= pool.pieces)
             return;
         pool.function(pool.data, piece);
-        atomic_fetch_sub(&pool.unfinished, 1);
+        if (atomic_fetch_sub(&pool.unfinished, 1) == 1) {
+            pthread_mutex_lock(&pool.mutex);
+            pthread_cond_signal(&pool.done);
+            pthread_mutex_unlock(&pool.mutex);
+        }
     }
 }
 
@@ -85,7 +93,8 @@ static void forget_threads(void)
     pthread_mutex_init(&pool.in_use, NULL);
     pthread_mutex_init(&pool.mutex, NULL);
     pthread_cond_init(&pool.wake, NULL);
-    pool.started = pool.sleeping = 0;
+    pthread_cond_init(&pool.done, NULL);
+    pool.started = pool.sleeping = pool.alone = 0;
     atomic_store(&pool.generation, 0);
     atomic_store(&pool.inside, 0);
 }
@@ -104,12 +113,38 @@ static void start_threads(void)
     }
 }
 
+/* Wait until all pieces are done. On a machine that has other work, a thread can be held up in
+ * the middle of a piece for milliseconds, time after time: then one thread alone is faster. */
+static void await_pieces(void)
+{
+    for (int spins = 0; spins < SPINS; spins++) {
+        if (atomic_load(&pool.unfinished) == 0)
+            return;
+        pause_briefly();
+    }
+    struct timespec begin, end;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    pthread_mutex_lock(&pool.mutex);
+    while (atomic_load(&pool.unfinished) > 0)
+        pthread_cond_wait(&pool.done, &pool.mutex);
+    pthread_mutex_unlock(&pool.mutex);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    if ((end.tv_sec - begin.tv_sec) * 1000000000L + end.tv_nsec - begin.tv_nsec > PATIENCE)
+        pool.alone = ALONE;
+}
+
 /* Do all pieces, in as many threads as were asked for. */
 static void in_pieces(long pieces, piece_function function, void *data)
 {
-    if (pieces < 2 || atomic_load(&pool.wanted) < 2 || pthread_mutex_trylock(&pool.in_use) != 0) {
+    int own = pieces > 1 && atomic_load(&pool.wanted) > 1 &&
+              pthread_mutex_trylock(&pool.in_use) == 0;
+    if (!own || pool.alone > 0) {
         for (long piece = 0; piece < pieces; piece++)
             function(data, piece);
+        if (own) {
+            pool.alone--;
+            pthread_mutex_unlock(&pool.in_use);
+        }
         return;
     }
     start_threads();
@@ -120,11 +155,10 @@ static void in_pieces(long pieces, piece_function function, void *data)
     atomic_store(&pool.unfinished, pieces);
     advance();
     work_off();
-    for (long spins = 0; atomic_load(&pool.unfinished) > 0; spins++)
-        spins < SPINS ? pause_briefly() : (void)sched_yield();
+    await_pieces();
     advance();
     /* Who looked at this work must have gone before it is replaced. */
-    while (atomic_load(&pool.inside) > 0)
-        pause_briefly();
+    for (int spins = 0; atomic_load(&pool.inside) > 0; spins++)
+        spins < SPINS ? pause_briefly() : (void)sched_yield();
     pthread_mutex_unlock(&pool.in_use);
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 
@@ -21,7 +22,7 @@ from nervcodec.bitstream.syntax import ModelSpec
 from nervcodec.bitstream.tensors import FRAME_TENSORS, tensor_specs
 from nervcodec.config import DEFAULT_CRF, ENCODERS, SOAP, TrainConfig, rate_weight
 from nervcodec.errors import CheckpointError, HfsvError
-from nervcodec.fast.operations import FastOperations, available, use_threads
+from nervcodec.fast.operations import FastOperations, available, kernels_alone
 from nervcodec.fast.operations import rounded_values as fast_rounding
 from nervcodec.models import operations
 from nervcodec.models.blocks import channels_last
@@ -219,8 +220,10 @@ class Trainer:
         Returns:
             the network as it stands at the end or, if stopped, its averaged weights.
         """
-        if self._fast:
-            use_threads(torch.get_num_threads())
+        with kernels_alone() if self._fast else nullcontext():
+            return self._train(progress, proceed)
+
+    def _train(self, progress: ProgressCallback | None, proceed: Proceed | None) -> TrainedNetwork:
         schedule = self._schedule
         schedule.start()
         first, started, reported, waited = schedule.step, time.perf_counter(), 0.0, 0.0
