@@ -25,7 +25,7 @@ from nervcodec.models.frame_decoder import FrameDecoder
 from nervcodec.training import schedule, trainer
 from nervcodec.training.checkpoint import TrainerState
 from nervcodec.training.quantization import quantize
-from nervcodec.training.schedule import Gains, rate_factor
+from nervcodec.training.schedule import Gains, Schedule, rate_factor
 from nervcodec.training.soap import Soap
 from nervcodec.training.trainer import TrainedNetwork, Trainer, TrainProgress
 
@@ -123,6 +123,20 @@ def test_a_training_by_the_clock_takes_its_time(monkeypatch: pytest.MonkeyPatch)
     assert trainer.epochs_done == 16
     assert reports[-1].steps == 50
     assert reports[-1].eta == 0
+
+
+@pytest.mark.parametrize("seconds", [0.001, 0.3, 0.7, 1.1, 3.3, 1234.567])
+def test_every_time_has_an_end(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(np.linspace(0, 10 * seconds, 101).tolist())
+    monkeypatch.setattr(schedule, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    plan = Schedule(1, seconds)
+    plan.start()
+    steps = 0
+    while not plan.finished:
+        plan.advance()
+        steps += 1
+    assert steps == 10
+    assert plan.share == 1
 
 
 def test_it_goes_on_with_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,9 @@ from torch import Tensor
 
 WARMUP_START = 0.1
 
+PAST = 1 + 1e-6
+"""Times the whole: what float32 rounds it to may lie below it, and would never be the end."""
+
 WATCHED_FROM = 0.45
 """Share of a training from which its gain says something: rounding has begun, and costs in full."""
 
@@ -80,7 +83,7 @@ class Schedule:
             # The last step is the one after which another would be half beyond the time.
             whole = self._whole(self._seconds)
             if self._spent + took / 2 > whole:
-                self._spent.fill_(whole)
+                self._spent.fill_(whole * PAST)
         return self.share - before
 
     def tensors(self) -> dict[str, Tensor]:
