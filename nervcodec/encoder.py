@@ -55,9 +55,6 @@ STOPPED_FRAMES = 16
 LEAST_SECONDS = 0.001
 """Time for a segment's training where there is none left: one step."""
 
-AUDIO_FRAME, SEGMENT_FRAME = 40, 12
-"""Bytes that chunks take beside their payloads, and END's own growth; at most."""
-
 
 @dataclass(frozen=True)
 class _Coded:

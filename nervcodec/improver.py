@@ -23,10 +23,10 @@ from nervcodec.bitstream.tables import CENTRE
 from nervcodec.bitstream.tensors import FRAME_TENSORS, Limits, value_count
 from nervcodec.clip import HfsvFile
 from nervcodec.config import RawFormat, TrainConfig
-from nervcodec.errors import UsageError
+from nervcodec.errors import TargetError, UsageError
 from nervcodec.files import atomic_output, check_output
-from nervcodec.inference import FramesDigest, SegmentRenderer, select_device
-from nervcodec.jobs import checking_seconds, segment_payload
+from nervcodec.inference import select_device
+from nervcodec.jobs import checking_seconds, measure_segment, segment_payload
 from nervcodec.metrics import FrameStatistics
 from nervcodec.planning import source_digest
 from nervcodec.rate_control import fitting_rate_weight
@@ -206,18 +206,10 @@ class _Improve:
 
     def _measure(self, segment: Segment, originals: Frames) -> _Measured:
         """The reference frames' digest and quality."""
-        file = self._file
-        renderer = SegmentRenderer(
-            segment, file.width, file.height, bit_depth=file.bit_depth, reference=True
-        )
-        digest, statistics = FramesDigest(), FrameStatistics(bit_depth=file.bit_depth)
-        for original, frame in zip(originals, renderer.frames(range(len(originals))), strict=True):
-            digest.add(frame)
-            statistics.add(original, frame)
-        return _Measured(segment, digest.digest(), statistics)
+        return _Measured(segment, *measure_segment(segment, self._file.header, originals))
 
-    def _trained(self, segment: Segment, originals: Frames, number: int) -> _Measured:
-        """The segment as it is after more training."""
+    def _trained(self, segment: Segment, originals: Frames, number: int) -> _Measured | None:
+        """The segment as it is after more training; None where it has become longer."""
         file, budget = self._file, len(encode_segment(segment)[0])
         trainer = Trainer(
             originals,
@@ -238,16 +230,19 @@ class _Improve:
             self._progress(EncodeProgress("train", *place, done, training.eta, training))
 
         network = trainer.train(report, lambda: not self._stop())
-        payload = segment_payload(
-            network,
-            segment.index,
-            segment.first_frame,
-            len(originals),
-            segment.model,
-            file.width,
-            file.height,
-            budget,
-        )
+        try:
+            payload = segment_payload(
+                network,
+                segment.index,
+                segment.first_frame,
+                len(originals),
+                segment.model,
+                file.width,
+                file.height,
+                budget,
+            )
+        except TargetError:  # stopped before its steps were trained
+            return None
         return self._measure(decode_segment(payload, file.header, Limits()), originals)
 
     def _schedule(self, segment: Segment, number: int) -> TrainConfig:

@@ -138,6 +138,20 @@ def train_segment(
     return TrainedSegment(payload, network.psnr, seconds)
 
 
+def measure_segment(
+    segment: Segment, header: StreamHeader, frames: Frames
+) -> tuple[bytes, FrameStatistics]:
+    """The digest of a segment's reference frames, and their quality against ``frames``."""
+    digest, statistics = FramesDigest(), FrameStatistics(bit_depth=header.bit_depth)
+    renderer = SegmentRenderer(
+        segment, header.width, header.height, bit_depth=header.bit_depth, reference=True
+    )
+    for original, frame in zip(frames, renderer.frames(range(len(frames))), strict=True):
+        digest.add(frame)
+        statistics.add(original, frame)
+    return digest.digest(), statistics
+
+
 def run_job(
     job: SegmentJob, progress: Callable[[TrainProgress], None] | None = None
 ) -> SegmentResult:
@@ -151,12 +165,5 @@ def run_job(
     torch.set_num_threads(job.threads)
     trained = job.trained or train_segment(job, progress)
     segment = decode_segment(trained.payload, job.header, Limits())
-    header, digest = job.header, FramesDigest()
-    statistics = FrameStatistics(bit_depth=header.bit_depth)
-    renderer = SegmentRenderer(
-        segment, header.width, header.height, bit_depth=header.bit_depth, reference=True
-    )
-    for original, frame in zip(job.frames, renderer.frames(range(len(job.frames))), strict=True):
-        digest.add(frame)
-        statistics.add(original, frame)
-    return SegmentResult(job.index, trained, segment.symbols_crc(), digest.digest(), statistics)
+    digest, statistics = measure_segment(segment, job.header, job.frames)
+    return SegmentResult(job.index, trained, segment.symbols_crc(), digest, statistics)

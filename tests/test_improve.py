@@ -105,6 +105,18 @@ def test_it_can_be_stopped(source: Path, tmp_path: Path) -> None:
     assert file.read_bytes() == before
 
 
+def test_a_rounded_file_can_be_stopped(source: Path, tmp_path: Path) -> None:
+    """Before its steps are trained nothing of it fits."""
+    rounded = TrainConfig(epochs=6, rate_weight=0.0)
+    file = encoded(source, tmp_path / "out.hfsv", train=rounded)
+    before = file.read_bytes()
+    looks = iter([False, False, False])
+    report = improve(file, source, config=MORE, stop=lambda: next(looks, True))
+    assert report.interrupted
+    assert len(file.read_bytes()) <= len(before)
+    assert report.psnr_after >= report.psnr_before
+
+
 def test_the_command(source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file = encoded(source, tmp_path / "out.hfsv")
     better = tmp_path / "better.hfsv"
