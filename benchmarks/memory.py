@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nervcodec.bitstream.segment import QuantizedTensor, Segment
+from nervcodec.bitstream.coding import QuantizedTensor
+from nervcodec.bitstream.segment import Segment
 from nervcodec.bitstream.stream import write_stream
 from nervcodec.bitstream.syntax import StreamHeader
 from nervcodec.bitstream.tensors import tensor_specs

@@ -16,7 +16,7 @@ from nervcodec.config import ModelConfig
 from nervcodec.models.frame_decoder import FrameDecoder
 from nervcodec.rate_control import design_model
 from nervcodec.training.quantization import quantize
-from tools.paper_tables.experiments import PAPER_KERNEL
+from tools.paper_tables.experiments import PAPER_MODEL
 
 CLIP_FRAMES = 132
 """The length for which a network of so many parameters is shaped, as the paper's clip has it."""
@@ -25,7 +25,7 @@ CLIP_FRAMES = 132
 def shape(arch: str, width: int, height: int, params: int) -> ModelSpec:
     """The network that an encode of 132 frames would get."""
     extended = arch == "hfs-hnerv"
-    config = ModelConfig(hfscm=extended, msfrp=extended, largest_kernel=PAPER_KERNEL)
+    config = ModelConfig(hfscm=extended, msfrp=extended, **PAPER_MODEL)
     return design_model(config, params, width, height, CLIP_FRAMES)
 
 

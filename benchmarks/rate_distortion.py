@@ -27,7 +27,7 @@ from nervcodec.compare.bd_rate import BdFigure, bd_rate
 from nervcodec.config import ADAM, AS_PUBLISHED, EncodeConfig, ModelConfig, TrainConfig, rate_weight
 from nervcodec.rate_control import choose_strides
 from nervcodec.video.reader import VideoReader
-from tools.paper_tables.experiments import PAPER_KERNEL, SMALL, Clip
+from tools.paper_tables.experiments import PAPER_MODEL, SMALL, Clip
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "rate_distortion"
@@ -105,7 +105,7 @@ def config_of(job: Job, threads: int | None) -> EncodeConfig:
         ),
         model=ModelConfig(
             params=round(job.point * width * height * frames / ROUNDED_BITS),
-            largest_kernel=PAPER_KERNEL,
+            **PAPER_MODEL,
             hfscm=extended,
             msfrp=extended,
             hfscm_stages=tuple(range(len(choose_strides(width, height)))),

@@ -25,7 +25,7 @@ from nervcodec.models.frame_decoder import FrameDecoder
 from nervcodec.rate_control import design_model
 from nervcodec.training.quantization import quantize
 from nervcodec.training.trainer import Trainer
-from tools.paper_tables.experiments import PAPER_KERNEL
+from tools.paper_tables.experiments import PAPER_MODEL
 
 CASES = (
     ("train", "hnerv", 320, 160, 74_000),
@@ -42,7 +42,7 @@ SECONDS = 5.0
 def run_case(what: str, arch: str, width: int, height: int, params: int) -> dict[str, Any]:
     """Measure one case in this process."""
     extended = arch == "hfs-hnerv"
-    config = ModelConfig(hfscm=extended, msfrp=extended, largest_kernel=PAPER_KERNEL)
+    config = ModelConfig(hfscm=extended, msfrp=extended, **PAPER_MODEL)
     model = design_model(config, params, width, height, 132)
     seconds = (_train_step if what == "train" else _decode_frame)(model, width, height)
     return {

@@ -27,7 +27,7 @@ from nervcodec.config import ADAM, AS_PUBLISHED, EncodeConfig, ModelConfig, Size
 from nervcodec.rate_control import design_model
 from nervcodec.training.trainer import Trainer
 from nervcodec.video.reader import VideoReader
-from tools.paper_tables.experiments import PAPER_KERNEL
+from tools.paper_tables.experiments import PAPER_MODEL
 
 EPOCHS = (4, 6, 8, 11, 13, 15, 17, 20, 28, 40, 56, 80)
 TIMED_STEPS = 8
@@ -59,7 +59,7 @@ def reference_config(name: str, params: int, epochs: int, threads: int) -> Encod
             encoder=AS_PUBLISHED,
         ),
         model=ModelConfig(
-            params=params, hfscm=False, msfrp=False, detail_channels=0, largest_kernel=PAPER_KERNEL
+            params=params, hfscm=False, msfrp=False, detail_channels=0, **PAPER_MODEL
         ),
     )
 

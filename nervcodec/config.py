@@ -32,6 +32,10 @@ NERV, E_NERV, HNERV = "nerv", "e-nerv", "hnerv"
 NETWORKS = (NERV, E_NERV, HNERV)
 """What makes the first map of a frame: its time, its time on a grid, or an embedding."""
 
+SHUFFLE, BILINEAR = "shuffle", "bilinear"
+UPSAMPLINGS = (SHUFFLE, BILINEAR)
+"""How stages enlarge their maps."""
+
 HFS_HNERV = "hfs-hnerv"
 ARCHITECTURES = (HFS_HNERV, HNERV, E_NERV, NERV)
 """As users name them; HFS-HNeRV is HNeRV with HFSCM, MSFRP and the HFS loss."""
@@ -174,9 +178,12 @@ class ModelConfig:
             :mod:`nervcodec.rate_control` finds fit.
         network: one of :data:`NETWORKS`.
         hfscm, msfrp: the paper's parts, for each of the networks.
-        hfscm_spec: shape of the attention blocks.
+        hfscm_spec: shape of the attention blocks; the paper's kernel is 7.
         hfscm_stages: numbers of the stages that carry HFSCM, negative ones from the last; None
-            for all but the last, where it costs most and brings least.
+            for all of them or, where PixelShuffle upsamples, all but the last, where it then
+            costs most and brings least.
+        upsampling: one of :data:`UPSAMPLINGS`; None for bilinear resizing after the first stage
+            where HNeRV has HFSCM, whose convolutions follow it, else PixelShuffle as in the paper.
         msfrp_after: add what is reused to the frame, not to what its tanh is taken of.
         largest_kernel: of HNeRV's stages, odd: theirs are 1, 3, 5 and so on up to it. The authors
             have 5.
@@ -189,8 +196,9 @@ class ModelConfig:
     network: str = HNERV
     hfscm: bool = True
     msfrp: bool = True
-    hfscm_spec: HfscmSpec = field(default_factory=HfscmSpec)
+    hfscm_spec: HfscmSpec = field(default_factory=lambda: HfscmSpec(kernel=3))
     hfscm_stages: tuple[int, ...] | None = None
+    upsampling: str | None = None
     msfrp_after: bool = False
     largest_kernel: int = 3
     embedding_values: int = 128
@@ -199,6 +207,11 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.params is not None:
             _require(1 <= self.params <= 1 << 27, "params", self.params, f"not in 1..{1 << 27}")
+        upsampling = self.upsampling
+        known = upsampling is None or upsampling in UPSAMPLINGS
+        _require(known, "upsampling", str(upsampling), f"not one of {UPSAMPLINGS}")
+        possible = upsampling != BILINEAR or self.network != E_NERV
+        _require(possible, "upsampling", str(upsampling), "is not for E-NeRV")
         kernel = self.largest_kernel
         _require(kernel % 2 == 1 and 1 <= kernel <= 15, "stage-kernel", kernel, "not odd in 1..15")
         _require(self.network in NETWORKS, "network", self.network, f"not one of {NETWORKS}")
@@ -211,6 +224,13 @@ class ModelConfig:
         detail = self.detail_channels or 0
         _require(0 <= detail <= 64, "detail", detail, "not in 0..64")
         _require(not detail or self.network == HNERV, "detail", detail, "is for HNeRV alone")
+
+    @property
+    def bilinear(self) -> bool:
+        """Whether stages after the first resize their maps bilinearly."""
+        if self.upsampling is None:
+            return self.hfscm and self.network == HNERV
+        return self.upsampling == BILINEAR
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nervcodec.bitstream.segment import Segment, decode_segment, encode_segment, scale_values
+from nervcodec.bitstream.coding import scale_values
+from nervcodec.bitstream.segment import Segment, decode_segment, encode_segment
 from nervcodec.bitstream.stream import write_stream
 from nervcodec.bitstream.tables import CENTRE
 from nervcodec.bitstream.tensors import FRAME_TENSORS, Limits, value_count

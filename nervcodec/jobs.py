@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from nervcodec.bitstream.segment import QuantizedTensor, Segment, decode_segment, encode_segment
+from nervcodec.bitstream.coding import QuantizedTensor
+from nervcodec.bitstream.segment import Segment, decode_segment, encode_segment
 from nervcodec.bitstream.syntax import ModelSpec, StreamHeader
 from nervcodec.bitstream.tensors import Limits, tensor_specs
 from nervcodec.config import TrainConfig

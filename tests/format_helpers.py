@@ -11,6 +11,7 @@ import io
 import re
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,8 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from nervcodec.bitstream.segment import QuantizedTensor, Segment
+from nervcodec.bitstream.coding import QuantizedTensor
+from nervcodec.bitstream.segment import Segment
 from nervcodec.bitstream.stream import AudioData, StreamReader, write_stream
 from nervcodec.bitstream.syntax import (
     Architecture,
@@ -102,7 +104,7 @@ def disassemble(data: bytes) -> Chunks:
 def head_fields() -> dict[str, bytes]:
     return {
         "major": b"\x00",
-        "minor": b"\x05",
+        "minor": b"\x06",
         "profile": b"\x00",
         "flags": b"\x00",
         "width": leb(12),
@@ -251,6 +253,8 @@ def model_specs(
             norm=not plain and draw(st.booleans()),
         )
     network = Architecture.HNERV if plain else draw(st.sampled_from(Architecture))
+    if network != Architecture.ENERV:
+        shapes = [replace(stage, bilinear=draw(st.booleans())) for stage in shapes]
     msfrp_stage = draw(st.none() | st.integers(0, count - 1))
     return ModelSpec(
         stages=tuple(shapes),

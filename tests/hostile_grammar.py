@@ -10,7 +10,7 @@ import math
 import struct
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from format_helpers import AUDI, HASH, HEAD, META, PTSD, SEGM, Chunks, assemble,
 from hypothesis import strategies as st
 
 from nervcodec.bitstream import entropy
+from nervcodec.bitstream.activity import MOST_CLASSES, Activity
 from nervcodec.bitstream.syntax import (
     FORMAT_MINOR,
     Attention,
@@ -181,7 +182,9 @@ def models(draw: Draw, width: int, height: int, frames: int) -> ModelSpec:
     kernels = KERNELS if count < 8 else st.just(1)
     strides = st.integers(1, 8 if count < 3 else 2)
     stages = tuple(
-        StageSpec(draw(strides), draw(kernels), draw(channels), draw(st.booleans()))
+        StageSpec(
+            draw(strides), draw(kernels), draw(channels), draw(st.booleans()), draw(st.booleans())
+        )
         for _ in range(count)
     )
     block = HfscmSpec()
@@ -237,9 +240,10 @@ def model_bytes(faults: Faults, model: ModelSpec) -> bytes:
         mask |= 1 << len(model.stages)
     flags = (mask > 0) + 2 * (model.msfrp_stage is not None)
     flags += 4 * (mask > 0 and model.hfscm.norm) + 8 * model.msfrp_after
-    flags += 16 * (model.detail is not None)
+    bilinear = sum(1 << index for index, stage in enumerate(model.stages) if stage.bilinear)
+    flags += 16 * (model.detail is not None) + 32 * (bilinear > 0)
     count = len(model.stages)
-    fields = [faults.u8(model.architecture, 3), faults.u8(flags, 31), faults.u8(count, 8)]
+    fields = [faults.u8(model.architecture, 3), faults.u8(flags, 63), faults.u8(count, 8)]
     for stage in model.stages:
         fields += [faults.u8(stage.stride, 8), faults.u8(stage.kernel, 15)]
         fields.append(faults.varint(stage.channels))
@@ -267,6 +271,8 @@ def model_bytes(faults: Faults, model: ModelSpec) -> bytes:
     if model.detail is not None:
         fields.append(faults.u8(model.detail.stage, count - 1))
         fields.append(faults.varint(model.detail.channels))
+    if bilinear:
+        fields.append(faults.u8(bilinear, 2**count - 1))
     return b"".join(fields)
 
 
@@ -315,12 +321,48 @@ WRONG_TABLE = st.sampled_from(
 )
 
 
+@dataclass(frozen=True)
+class SymbolClass:
+    """What a class is coded with, ``body`` being what follows the coding, and its symbols."""
+
+    code: int
+    body: bytes
+    table: entropy.Table | None
+    sample: Callable[[int], np.ndarray]
+
+
+def symbol_class(
+    draw: Draw, faults: Faults, centre: int, coded: bool, rng: np.random.Generator
+) -> SymbolClass:
+    code = draw(st.sampled_from((0, 31, 32, 63, 64, 64, 64, 65))) if coded else 65
+    if code == 65:
+        symbol = draw(st.integers(0, 255))
+        return SymbolClass(65, bytes([symbol]), None, lambda n: np.full(n, symbol, np.uint8))
+    if code == 64:
+        weights, order = draw(explicit_weights()), draw(st.integers(0, 23))
+        first = draw(st.integers(0, 256 - len(weights)))
+        table = entropy.ExplicitTable(first, tuple(weights))
+        good = bytes([first, first + len(weights) - 1, order]) + golomb(weights, order)
+        body = faults.field(good, WRONG_TABLE, 5)
+        return SymbolClass(64, body, table, lambda n: rng.choice(table.used(), n))
+    rarest = np.uint8((centre + 128) % 256)  # index 0
+    if draw(st.booleans()):
+        frozen = entropy.FrozenTable(code, centre)
+        return SymbolClass(code, b"", frozen, lambda n: np.full(n, rarest, np.uint8))
+    frozen = entropy.FrozenTable(code, centre)
+    return SymbolClass(code, b"", frozen, lambda n: rng.integers(0, 256, n).astype(np.uint8))
+
+
+Part = tuple[np.ndarray, entropy.Table]
+
+
 def tensor(
     draw: Draw, faults: Faults, spec: TensorSpec, rng: np.random.Generator
-) -> tuple[bytes, np.ndarray, entropy.Table | None, np.ndarray]:
-    """A tensor head, what is coded, the table that it is coded with, and the tensor's symbols."""
-    zero, code = draw(st.integers(0, 255)), 65
-    predicted = spec.name in FRAME_TENSORS and draw(st.booleans())
+) -> tuple[bytes, list[Part], np.ndarray]:
+    """A tensor head, what is coded with which tables, and the tensor's symbols."""
+    zero, prediction = draw(st.integers(0, 255)), 0
+    if spec.name in FRAME_TENSORS:
+        prediction = draw(st.sampled_from((0, 1, 2, 5, MOST_CLASSES)))
     axis = spec.channel_axis
     several = axis is not None and spec.shape[axis] > 1 and draw(st.booleans())
     count = spec.shape[axis] if several and axis is not None else 1
@@ -330,32 +372,36 @@ def tensor(
         struct.pack("<H", draw(wrong if faults.here() else scales)) for _ in range(min(count, 2))
     )
     scale += struct.pack("<H", 0x3F80) * (count - min(count, 2))
-    body, table = b"", None
-    if spec.size > 1 or faults.here():
-        code = draw(st.sampled_from((0, 31, 32, 63, 64, 64, 64, 65)))
-    if code == 65:
-        body = bytes([draw(st.integers(0, 255))])
-        symbols = np.full(spec.size, body[0], np.uint8)
-    elif code == 64:
-        weights, order = draw(explicit_weights()), draw(st.integers(0, 23))
-        first = draw(st.integers(0, 256 - len(weights)))
-        table = entropy.ExplicitTable(first, tuple(weights))
-        good = bytes([first, first + len(weights) - 1, order]) + golomb(weights, order)
-        body = faults.field(good, WRONG_TABLE, 5)
-        symbols = rng.choice(table.used(), spec.size)
-    else:
-        table = entropy.FrozenTable(code, 128 if predicted else zero)
-        symbols = rng.integers(0, 256, spec.size).astype(np.uint8)
-        if draw(st.booleans()):
-            symbols[:] = (zero + 128) % 256  # index 0, the rarest
-    head = faults.u8(code | several << 7, 65) + bytes([zero]) + scale + body
+    coded = spec.size > 1 or faults.here()
+    centre = 128 if prediction else zero
+    classes = [symbol_class(draw, faults, centre, coded, rng) for _ in range(max(1, prediction))]
+    first, *others = classes
+    head = faults.u8(first.code | several << 7, 65) + bytes([zero]) + scale + first.body
+    head += b"".join(faults.u8(each.code, 65) + each.body for each in others)
     if spec.name in FRAME_TENSORS:
-        head = faults.u8(int(predicted), 1) + head
-    values = symbols
-    if predicted:
-        changes = symbols.reshape(spec.shape)
-        values = np.cumsum(changes - np.uint8(128), axis=0, dtype=np.uint8) + np.uint8(zero)
-    return head, symbols, table, values
+        head = faults.u8(prediction, MOST_CLASSES) + head
+    parts, symbols = coded_parts(spec, classes)
+    if prediction:
+        symbols = np.cumsum(symbols - np.uint8(128), axis=0, dtype=np.uint8) + np.uint8(zero)
+    return head, parts, symbols
+
+
+def coded_parts(spec: TensorSpec, classes: Sequence[SymbolClass]) -> tuple[list[Part], np.ndarray]:
+    """Symbols for a tensor and, in the order of the format, with what they are coded."""
+    if len(classes) == 1:
+        symbols, table = classes[0].sample(spec.size), classes[0].table
+        return [] if table is None else [(symbols, table)], symbols.reshape(spec.shape)
+    parts, result = [], np.zeros(spec.shape, np.uint8)
+    activity = Activity(spec.shape[1:])
+    for frame in result:
+        own = np.minimum(activity.lengths(), len(classes) - 1)
+        for each in np.unique(own):
+            symbols, table = classes[each].sample((own == each).sum()), classes[each].table
+            frame[own == each] = symbols
+            if table is not None:
+                parts.append((symbols, table))
+        activity.follow(frame)
+    return parts, result
 
 
 def segm(
@@ -367,9 +413,9 @@ def segm(
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     tensors = [tensor(draw, faults, spec, rng) for spec in tensor_specs(model, *size, frames)]
     crc = 0
-    for _, _, _, symbols in tensors:
+    for _, _, symbols in tensors:
         crc = zlib.crc32(symbols.tobytes(), crc)
-    coded = [(symbols, table) for _, symbols, table, _ in tensors if table is not None]
+    coded = [part for _, parts, _ in tensors for part in parts]
     words = entropy.encode(coded).astype("<u4").tobytes()
     count = leb(len(words) // 4)
     if faults.here(5):
@@ -381,7 +427,7 @@ def segm(
             faults.varint(frames),
             model_bytes(faults, model),
             faults.field(crc.to_bytes(4, "little"), st.just((crc ^ 1).to_bytes(4, "little"))),
-            *(heading for heading, _, _, _ in tensors),
+            *(heading for heading, _, _ in tensors),
             faults.field(count, WRONG_VARINT),
             words,
         )

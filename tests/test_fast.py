@@ -112,6 +112,15 @@ def test_transforms_give_the_sums_and_have_the_symmetry_that_the_kernels_use(
 
 
 @pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("strides", [(1, 2, 3), (5, 4, 2), (8, 1, 7)], ids=str)
+def test_bilinear_stages(level: int, strides: tuple[int, ...]) -> None:
+    pairs = zip(HFS.stages, strides, strict=True)
+    stages = tuple(replace(stage, stride=s, bilinear=True) for stage, s in pairs)
+    for width, height in ((45, 34), (1, 1), (211, 7)):
+        check(replace(HFS, stages=stages), width, height, level)
+
+
+@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize(
     ("width", "height"), [(12, 12), (48, 36), (1, 1), (47, 35), (204, 24), (420, 13)], ids=str
 )

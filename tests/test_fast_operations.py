@@ -109,6 +109,16 @@ def test_gelu() -> None:
     compare(FAST.gelu, TORCH.gelu, torch.linspace(-9, 9, 1003, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("stride", [1, 2, 3, 4, 5, 8])
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (2, 3, 5, 7), (1, 2, 1, 40)], ids=str)
+def test_upsampled_gelu(stride: int, sizes: tuple[int, ...]) -> None:
+    compare(
+        lambda x: FAST.upsampled_gelu(x, stride),
+        lambda x: TORCH.upsampled_gelu(x, stride),
+        random(*sizes),
+    )
+
+
 @pytest.mark.parametrize("stride", [1, 2, 3, 5])
 def test_shuffled_gelu(stride: int) -> None:
     compare(

@@ -15,7 +15,8 @@ from format_helpers import model_specs, tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nervcodec.bitstream.segment import QuantizedTensor, Segment
+from nervcodec.bitstream.coding import QuantizedTensor
+from nervcodec.bitstream.segment import Segment
 from nervcodec.bitstream.syntax import Attention, DetailSpec, HfscmSpec, ModelSpec, StageSpec
 from nervcodec.bitstream.tensors import FRAME_TENSORS, tensor_specs
 from nervcodec.errors import BitstreamError
@@ -147,7 +148,11 @@ def np_decoder(
     for i, stage in enumerate(spec.stages):
         if detail is not None and spec.detail is not None and i == spec.detail.stage:
             x = x + conv(f"stages.{i}.detail", detail)
-        x = np_gelu(np_shuffle(conv(f"stages.{i}.conv", x), stage.stride))
+        x = conv(f"stages.{i}.conv", x)
+        if stage.bilinear:
+            x = np_gelu(np_resize(x, *(stage.stride * side for side in x.shape[1:])))
+        else:
+            x = np_gelu(np_shuffle(x, stage.stride))
         if stage.hfscm:
             x = np_hfscm(x, tensors, f"stages.{i}.hfscm", spec.hfscm)
         if i == spec.msfrp_stage:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nervcodec.bitstream.coding import QuantizedTensor, scale_values
 from nervcodec.bitstream.entropy import choose_table, encode
-from nervcodec.bitstream.segment import QuantizedTensor, scale_values
 from nervcodec.bitstream.tensors import TensorSpec
 from nervcodec.training.quantization import _with_range, quantize
 

@@ -19,7 +19,7 @@ from nervcodec import rate_control, segments
 from nervcodec.bitstream.syntax import Attention, HfscmSpec, ModelSpec
 from nervcodec.bitstream.tensors import parameter_count
 from nervcodec.bitstream.wire import ByteReader
-from nervcodec.config import EncodeConfig, ModelConfig, TrainConfig, rate_weight
+from nervcodec.config import SHUFFLE, EncodeConfig, ModelConfig, TrainConfig, rate_weight
 from nervcodec.errors import TargetError
 from nervcodec.rate_control import choose_strides, default_params, design_model, least_params
 from nervcodec.segments import SampleVariance, SegmentPlan, plan_segments, share_params
@@ -170,9 +170,14 @@ def test_the_parts_are_switched_by_the_configuration() -> None:
     block = HfscmSpec(4, 3, Attention.DENSE, 1, 3)
     config = ModelConfig(hfscm_spec=block)
     full = design_model(config, 100_000, 320, 160, 10)
-    assert [stage.hfscm for stage in full.stages] == [True, True, True, False]
+    assert [stage.hfscm for stage in full.stages] == [True] * 4
+    assert [stage.bilinear for stage in full.stages] == [False, True, True, True]
+    shuffled = design_model(replace(config, upsampling=SHUFFLE), 100_000, 320, 160, 10)
+    assert [stage.hfscm for stage in shuffled.stages] == [True, True, True, False]
+    assert not shuffled.has_bilinear
+    assert shuffled.stem_channels < plain.stem_channels
+    assert not plain.has_bilinear
     assert full.hfscm == block
-    assert full.stem_channels < plain.stem_channels
     mixed = design_model(replace(config, msfrp=False), 100_000, 320, 160, 10)
     assert mixed.msfrp_stage is None
 

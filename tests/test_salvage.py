@@ -251,7 +251,7 @@ def test_nothing_can_be_salvaged_without_head() -> None:
     for data in (
         flipped(clip(), 12),
         assemble(chunks[1:]),
-        assemble([(HEAD, b"\x00\x05junk"), *chunks[1:]]),
+        assemble([(HEAD, b"\x00\x06junk"), *chunks[1:]]),
     ):
         with pytest.raises(BitstreamError, match=r"HEAD"):
             salvage(data)

@@ -13,6 +13,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from format_helpers import (
     SMALL_LIMITS,
@@ -29,16 +30,25 @@ from format_helpers import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from nervcodec.bitstream import entropy
-from nervcodec.bitstream.segment import (
+from nervcodec.bitstream.activity import bit_lengths
+from nervcodec.bitstream.coding import (
     QuantizedTensor,
+    TensorCoding,
+    changes_of,
+    choose_coding,
+    class_candidates,
+    scale_values,
+    summed,
+)
+from nervcodec.bitstream.segment import (
     Segment,
     SegmentHead,
     decode_segment,
     encode_segment,
     read_segment_head,
-    scale_values,
 )
 from nervcodec.bitstream.syntax import Attention, HfscmSpec, ModelSpec, StageSpec
 from nervcodec.bitstream.tensors import (
@@ -49,6 +59,7 @@ from nervcodec.bitstream.tensors import (
     parameter_count,
     tensor_specs,
 )
+from nervcodec.bitstream.wire import ByteReader
 from nervcodec.errors import BitstreamError, UnsupportedError
 
 HEADER = make_header()
@@ -194,8 +205,60 @@ def test_the_better_prediction_is_chosen() -> None:
 
 
 def test_other_predictions_are_refused() -> None:
-    with pytest.raises(BitstreamError, match="prediction is 2"):
-        decode_hand(hand_payload(prediction=b"\x02"))
+    with pytest.raises(BitstreamError, match="prediction is 12"):
+        decode_hand(hand_payload(prediction=b"\x0c"))
+
+
+def test_classes_by_hand() -> None:
+    """The second frame's changes are classed by those of the first, at (1, 3, 1, 2) places.
+
+    Changes of +1, 0, 0, 0, -9 and 0 make activities of 16, 0, 0, 0, 112 and 0, and with what is
+    around (16, 4), (0, 0) and (112, 28): 5 and 3, 0 and 0, 7 and 5 bits.
+    """
+    tables = entropy.FrozenTable(3, 128), entropy.FrozenTable(30, 128), entropy.FrozenTable(12, 128)
+    first = np.array([129, 128, 128, 128, 119, 128], dtype=np.uint8)
+    last = np.array([130, 131, 128, 128, 132, 133], dtype=np.uint8)
+    order = [(first, tables[0]), (last[2:4], tables[0]), (last[[1]], tables[1])]
+    words = entropy.encode([*order, (last[[0, 4, 5]], tables[2])])
+    data = leb(words.size) + words.astype("<u4").tobytes()
+    heads = {0: bytes([3, 100]) + u16(ONE) + bytes([65, 7, 65, 8, 30, 65, 9, 12])}
+    values = bytes([101, 100, 100, 100, 91, 100, 103, 103, 100, 100, 95, 105])
+    payload = hand_payload(heads, data, symbols={0: values}, prediction=b"\x06")
+    assert decode_hand(payload).tensors[0].symbols.ravel().tolist() == list(values)
+
+
+@given(
+    hnp.arrays(np.uint8, st.tuples(*(st.integers(1, 5),) * 4), elements=st.integers(120, 136)),
+    st.booleans(),
+)
+def test_embeddings_in_classes_come_back(changes: npt.NDArray[np.uint8], still: bool) -> None:
+    """However few they are: the encoder's choice, and every number of classes."""
+    symbols = summed(np.full_like(changes, 128) if still else changes, 100)
+    spec = TensorSpec("embedding", symbols.shape)
+    tensor = QuantizedTensor(spec, symbols, 100, np.array([ONE], np.uint16))
+    chosen = choose_coding(tensor)
+    lengths = bit_lengths(changes_of(symbols, 100))
+    every = [classes for classes, _ in class_candidates(changes_of(symbols, 100), lengths)]
+    for coding in (chosen, *(replace(chosen, prediction=len(c), classes=c) for c in every)):
+        words = entropy.encode(list(coding.parts(symbols)))
+        decoder = entropy.SymbolDecoder(words)
+        read = TensorCoding.read(ByteReader(coding.to_bytes(), "test"), spec)
+        assert read == coding or spec.size < 2
+        np.testing.assert_array_equal(coding.decode(decoder).symbols, symbols)
+        decoder.finish()
+
+
+def test_classes_pay_where_some_places_change_more_than_others() -> None:
+    rng = np.random.default_rng(1)
+    spread = np.where(np.arange(20) < 10, 0.2, 5.0)
+    steps = np.rint(rng.standard_normal((40, 2, 20, 20)) * spread).astype(np.int64)
+    symbols = (128 + steps.cumsum(axis=0)).astype(np.uint8)
+    spec = TensorSpec("embedding", symbols.shape)
+    tensor = QuantizedTensor(spec, symbols, 128, np.array([ONE], np.uint16))
+    coding = choose_coding(tensor)
+    assert coding.prediction > 2
+    bits = sum(entropy.estimated_bits(*part) for part in coding.parts(symbols))
+    assert bits < 0.8 * entropy.coded_bits(changes_of(symbols, 128), 128)
 
 
 def test_coded_tensors_by_hand() -> None:

@@ -146,11 +146,11 @@ def test_head_fields_at_their_limits_are_read(
     ("changes", "complaint"),
     [
         ({"major": b"\x01", "minor": b"\x00"}, r"version 1\.0.*later"),
-        ({"major": b"\x01"}, r"version 1\.5"),
-        ({"major": b"\xff"}, r"version 255\.5"),
+        ({"major": b"\x01"}, r"version 1\.6"),
+        ({"major": b"\xff"}, r"version 255\.6"),
         ({"minor": b"\x00"}, r"version 0\.0"),
-        ({"minor": b"\x04"}, r"version 0\.4"),
-        ({"minor": b"\x06"}, r"version 0\.6"),
+        ({"minor": b"\x05"}, r"version 0\.5"),
+        ({"minor": b"\x07"}, r"version 0\.7"),
         ({"profile": b"\x01"}, "profile 1"),
     ],
 )
@@ -207,7 +207,7 @@ def test_models_come_back(spec: ModelSpec) -> None:
     [
         ({"flags": b"\x06"}, "flags 6 switch a part of HFSCM"),
         ({"flags": b"\x09"}, "flags 9 switch a part of MSFRP"),
-        ({"flags": b"\x23"}, "flags"),
+        ({"flags": b"\x43"}, "flags"),
         ({"flags": b"\x83"}, "flags"),
         ({"stages": b"\x00"}, "stages"),
         ({"stages": b"\x09"}, "stages"),
@@ -352,6 +352,22 @@ def test_hfscm_may_standardise() -> None:
     spec = parse_model(model_bytes(flags=b"\x07"))
     assert spec == replace(MODEL_VALUE, hfscm=replace(MODEL_VALUE.hfscm, norm=True))
     assert spec.to_bytes() == model_bytes(flags=b"\x07")
+
+
+def test_bilinear_stages_follow_all_else() -> None:
+    data = model_bytes(flags=b"\x23") + b"\x02"
+    spec = parse_model(data)
+    first, second = MODEL_VALUE.stages
+    assert spec == replace(MODEL_VALUE, stages=(first, replace(second, bilinear=True)))
+    assert spec.to_bytes() == data
+    for wrong in (b"", b"\x00", b"\x04"):
+        with pytest.raises(BitstreamError):
+            parse_model(model_bytes(flags=b"\x23") + wrong)
+
+
+def test_enerv_has_no_bilinear_stages() -> None:
+    with pytest.raises(BitstreamError, match="bilinear"):
+        parse_model(enerv(flags=b"\x22") + b"\x01")
 
 
 def test_without_extra_convolutions_there_is_no_extra_kernel() -> None:

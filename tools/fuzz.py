@@ -507,7 +507,7 @@ def _mutate_tensor(segment: Any, mutate: Mutate, rng: random.Random) -> Any:
     """Change symbols, zero point or scales of one tensor, within what the format allows."""
     import numpy as np
 
-    from nervcodec.bitstream.segment import MAX_SCALE_BITS, MIN_SCALE_BITS
+    from nervcodec.bitstream.coding import MAX_SCALE_BITS, MIN_SCALE_BITS
 
     place = rng.randrange(len(segment.tensors))
     tensor = segment.tensors[place]

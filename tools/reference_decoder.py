@@ -1,4 +1,4 @@
-"""A second decoder of the .hfsv bitstream, version 0.5, written from its specification alone.
+"""A second decoder of the .hfsv bitstream, version 0.6, written from its specification alone.
 
 It shares no code with the program and needs numpy only, so that the two check each other and the
 specification. It follows the sections of `bitstream_spec.md` in order and under the same names; it
@@ -19,8 +19,8 @@ import sys
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import asdict, dataclass, replace
+from functools import cache, cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -31,6 +31,7 @@ import numpy.typing as npt
 Bytes = npt.NDArray[np.uint8]
 Samples = npt.NDArray[np.unsignedinteger[Any]]
 Floats = npt.NDArray[np.float64]
+Activity = npt.NDArray[np.int16]  # (channels, rows, columns); no term of section 5.4 exceeds 3608
 
 # Limits of this decoder (section 11).
 MAX_PARAMETERS = 2**27  # a segment
@@ -217,8 +218,8 @@ def read_head(kind: int, payload: bytes) -> Header:
         raise InvalidFile("the first chunk is not HEAD")
     reader = Reader(payload, "HEAD")
     version = reader.u8(), reader.u8()
-    if version != (0, 5):
-        raise UnsupportedFile(f"the file is of version {version[0]}.{version[1]}, not 0.5")
+    if version != (0, 6):
+        raise UnsupportedFile(f"the file is of version {version[0]}.{version[1]}, not 0.6")
     if profile := reader.u8():
         raise UnsupportedFile(f"profile {profile} is unknown")
     reader.byte("flags", 0, 0)
@@ -318,9 +319,12 @@ def read_segment(payload: bytes, index: int, first: int, header: Header, budget:
 
 @dataclass(frozen=True)
 class Stage:
+    """A bilinear stage resizes its map where others have PixelShuffle."""
+
     stride: int
     kernel: int
     channels: int
+    bilinear: bool = False
 
 
 @dataclass(frozen=True)
@@ -359,7 +363,7 @@ class Mixing:
 
 
 HNERV, NERV, E_NERV = 1, 2, 3
-HAS_HFSCM, HAS_MSFRP, STANDARDISE, MSFRP_AFTER, HAS_DETAIL = 1, 2, 4, 8, 16
+HAS_HFSCM, HAS_MSFRP, STANDARDISE, MSFRP_AFTER, HAS_DETAIL, HAS_BILINEAR = 1, 2, 4, 8, 16, 32
 
 
 @dataclass(frozen=True)
@@ -397,7 +401,7 @@ def read_model(reader: Reader) -> Model:
         raise UnsupportedFile(f"{reader.name}: architecture {architecture} is unknown")
     flags = read_model_flags(reader, architecture)
     count = reader.byte("stages", 1, 8)
-    return Model(  # whose arguments are evaluated in this order, that of the file
+    model = Model(  # whose arguments are evaluated in this order, that of the file
         architecture=architecture,
         stages=tuple(read_stage(reader) for _ in range(count)),
         embedding_channels=(
@@ -413,12 +417,15 @@ def read_model(reader: Reader) -> Model:
         msfrp_after=bool(flags & MSFRP_AFTER),
         detail=read_detail(reader, count) if flags & HAS_DETAIL else None,
     )
+    return read_bilinear(reader, model) if flags & HAS_BILINEAR else model
 
 
 def read_model_flags(reader: Reader, architecture: int) -> int:
-    flags = reader.byte("model flags", 0, 31)
+    flags = reader.byte("model flags", 0, 63)
     if flags & HAS_DETAIL and architecture != HNERV:
         reader.fail("only architecture 1 has a detail")
+    if flags & HAS_BILINEAR and architecture == E_NERV:
+        reader.fail("architecture 3 has no bilinear stages")
     if flags & STANDARDISE and not flags & HAS_HFSCM:
         reader.fail("there is no HFSCM that could standardise")
     if flags & MSFRP_AFTER and not flags & HAS_MSFRP:
@@ -431,6 +438,13 @@ def read_detail(reader: Reader, stages: int) -> Detail:
         stage=reader.byte("detail stage", 0, stages - 1),
         channels=reader.whole("detail channels", 1, 65536),
     )
+
+
+def read_bilinear(reader: Reader, model: Model) -> Model:
+    """The model with its bilinear stages, which the last of its fields names."""
+    mask = reader.byte("bilinear", 1, 2 ** len(model.stages) - 1)
+    stages = (replace(each, bilinear=bool(mask >> i & 1)) for i, each in enumerate(model.stages))
+    return replace(model, stages=tuple(stages))
 
 
 def read_stage(reader: Reader) -> Stage:
@@ -568,9 +582,8 @@ def stage_shapes(model: Model, i: int, channels: int, area: int) -> list[TensorS
         detail: list[TensorShape] = []
         if model.detail is not None and model.detail.stage == i:
             detail = convolution(f"{name}.detail", model.detail.channels, channels, 3, area)
-        return detail + convolution(
-            f"{name}.conv", channels, stage.channels * square, stage.kernel, area
-        )
+        outputs = stage.channels if stage.bilinear else stage.channels * square
+        return detail + convolution(f"{name}.conv", channels, outputs, stage.kernel, area)
     shapes = convolution(f"{name}.modulate", mixing.modulation, 2 * channels, 1, area=1)
     bottleneck = mixing.bottleneck if i == 0 else 0
     outputs = (bottleneck or stage.channels) * square
@@ -625,31 +638,40 @@ def check_limits(shapes: list[TensorShape], budget: int, attention: tuple[int, i
 
 EXPLICIT, CONSTANT, PER_CHANNEL = 64, 65, 0x80
 OF_FRAMES = ("embedding", "detail")
+MAX_CLASSES = 11
 
 
 @dataclass(frozen=True)
 class Table:
-    """Section 6: a frequency for each index, and the symbols that the indices stand for."""
+    """Section 6: a frequency for each index, and the symbols that the indices stand for.
+
+    The table of a constant tensor or class has one symbol.
+    """
 
     frequencies: tuple[int, ...]
     symbols: Bytes
 
+    @cached_property
+    def before(self) -> list[int]:
+        """The sum of the frequencies before each index and, last, of all."""
+        return [0, *accumulate(self.frequencies)]
+
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor head. A constant tensor has a table of one symbol."""
+    """A tensor head. A predicted tensor has a table for each class of changes, others have one."""
 
     name: str
     shape: tuple[int, ...]
     zero: int
     scales: Floats
-    table: Table
+    tables: tuple[Table, ...]
     predicted: bool
 
 
 def read_tensor_head(reader: Reader, tensor: TensorShape) -> Tensor:
     name, shape = tensor.name, tensor.shape
-    predicted = name in OF_FRAMES and reader.byte("prediction", 0, 1) == 1
+    classes = reader.byte("prediction", 0, MAX_CLASSES) if name in OF_FRAMES else 0
     coding, zero, count = reader.u8(), reader.u8(), 1
     axis = 1 if name in OF_FRAMES else 0
     if coding & PER_CHANNEL:
@@ -660,25 +682,48 @@ def read_tensor_head(reader: Reader, tensor: TensorShape) -> Tensor:
     if bits.min() < 0x2B80 or bits.max() > 0x4980:
         reader.fail(f"a scale of {name} is out of range")
     scales = (bits << 16).view(np.float32).astype(np.float64)
-    coding = reader.within(coding & 0x7F, f"coding of {name}", 0, CONSTANT)
-    if math.prod(shape) == 1 and coding != CONSTANT:
-        reader.fail(f"{name} has one value and is not constant")
-    table = read_table(reader, coding, 128 if predicted else zero)
     scales = scales.reshape(-1, *[1] * (len(shape) - axis - 1))
-    return Tensor(name, shape, zero, scales, table, predicted)
+    centre = 128 if classes else zero
+    first = read_table(reader, tensor, coding & ~PER_CHANNEL, centre)
+    others = [read_table(reader, tensor, reader.u8(), centre) for _ in range(1, classes)]
+    return Tensor(name, shape, zero, scales, (first, *others), predicted=classes > 0)
 
 
-def read_table(reader: Reader, coding: int, zero: int) -> Table:
+def read_table(reader: Reader, tensor: TensorShape, coding: int, centre: int) -> Table:
+    """What follows the coding of a tensor or a class; frozen tables lie about `centre`."""
+    reader.within(coding, f"coding of {tensor.name}", 0, CONSTANT)
     if coding == CONSTANT:
         return Table((2**24,), np.array([reader.u8()], np.uint8))
+    if math.prod(tensor.shape) == 1:
+        reader.fail(f"{tensor.name} has one value and is not constant")
     if coding == EXPLICIT:
         return read_explicit_table(reader)
-    return Table(frozen_tables()[coding], ((np.arange(256) + zero - 128) % 256).astype(np.uint8))
+    return Table(frozen_tables()[coding], ((np.arange(256) + centre - 128) % 256).astype(np.uint8))
 
 
 def dequantize(tensor: Tensor, symbols: Bytes) -> Floats:
     """The values of a tensor, or of the frame of one of frames whose symbols are given."""
     return (symbols.astype(np.float64) - tensor.zero) * tensor.scales
+
+
+# --- 5.4 Classes of changes ----------------------------------------------------------------------
+
+BITS = np.array([g.bit_length() for g in range(2 ** (MAX_CLASSES - 1))], np.uint8)  # of each `g`
+
+
+def next_activity(activity: Activity, changes: Bytes) -> Activity:
+    """The activity of all places of a frame, from that of the frame before and its changes."""
+    size = np.abs(changes.astype(np.int16) - 128)
+    result: Activity = activity - (activity >> 2) + 16 * np.minimum(size, 7)
+    return result
+
+
+def classes_of(activity: Activity, classes: int) -> Bytes:
+    """The class of each change of a frame, one of so many."""
+    a = np.pad(activity, ((0, 0), (1, 1), (1, 1)))
+    around = a[:, :-2, 1:-1] + a[:, 2:, 1:-1] + a[:, 1:-1, :-2] + a[:, 1:-1, 2:]
+    result: Bytes = np.minimum(BITS[(4 * activity + around) >> 2], np.uint8(classes - 1))
+    return result
 
 
 # --- 6. Entropy coding ---------------------------------------------------------------------------
@@ -776,10 +821,12 @@ class RangeCoder:
             if self.words:
                 self.state = self.state << 32 | self.words.pop()
 
-    def decode(self, count: int, frequencies: tuple[int, ...]) -> Bytes:
-        """`count` indices."""
+    def decode(self, count: int, table: Table) -> Bytes:
+        """`count` symbols; a constant tensor or class has none in the data."""
+        if len(table.symbols) == 1:
+            return np.full(count, table.symbols[0])
+        frequencies, before = table.frequencies, table.before
         state, words = self.state, self.words
-        before = [0, *accumulate(frequencies)]
         indices = bytearray(count)
         for n in range(count):
             q = state & 0xFFFFFF
@@ -792,7 +839,7 @@ class RangeCoder:
                 elif state < frequencies[0]:
                     break  # from here on the index is 0 and the state stays as it is
         self.state = state
-        return np.frombuffer(indices, np.uint8)
+        return table.symbols[np.frombuffer(indices, np.uint8)]
 
     def finish(self) -> None:
         if self.state or self.words:
@@ -800,12 +847,25 @@ class RangeCoder:
 
 
 def decode_symbols(coder: RangeCoder, tensor: Tensor) -> Bytes:
-    frequencies, symbols = tensor.table.frequencies, tensor.table.symbols
-    if len(symbols) == 1:
-        coded = np.full(tensor.shape, symbols[0], np.uint8)
+    if len(tensor.tables) > 1:
+        coded = decode_classes(coder, tensor)
     else:
-        coded = symbols[coder.decode(math.prod(tensor.shape), frequencies)].reshape(tensor.shape)
+        coded = coder.decode(math.prod(tensor.shape), tensor.tables[0]).reshape(tensor.shape)
     return add_up(coded, tensor.zero) if tensor.predicted else coded
+
+
+def decode_classes(coder: RangeCoder, tensor: Tensor) -> Bytes:
+    """The changes of a tensor of more than one class: by frames, within a frame by classes."""
+    changes = np.empty(tensor.shape, np.uint8)
+    activity = np.zeros(tensor.shape[1:], np.int16)
+    for frame in changes:
+        classes = classes_of(activity, len(tensor.tables))
+        for number, table in enumerate(tensor.tables):
+            places = classes == number
+            if count := int(np.count_nonzero(places)):
+                frame[places] = coder.decode(count, table)
+        activity = next_activity(activity, frame)
+    return changes
 
 
 def add_up(changes: Bytes, zero: int) -> Bytes:
@@ -1015,6 +1075,7 @@ def pixel_shuffle(x: Floats, stride: int) -> Floats:
 
 
 def resize(x: Floats, rows: int, columns: int) -> Floats:
+    """Bilinear resizing."""
     for axis, m in (1, rows), (2, columns):
         n = x.shape[axis]
         u = np.maximum(0, (np.arange(m) + 0.5) * n / m - 0.5)
@@ -1022,6 +1083,13 @@ def resize(x: Floats, rows: int, columns: int) -> Floats:
         t = (u - v).reshape((1, -1, 1) if axis == 1 else (1, 1, -1))
         x = (1 - t) * x.take(v, axis) + t * x.take(np.minimum(v + 1, n - 1), axis)
     return x
+
+
+def enlarge(x: Floats, stage: Stage) -> Floats:
+    """A stage's map with `stride` times its rows and columns."""
+    if stage.bilinear:
+        return resize(x, *(stage.stride * side for side in x.shape[1:]))
+    return pixel_shuffle(x, stage.stride)
 
 
 def haar_step(x: Floats) -> tuple[Floats, Floats, Floats, Floats]:
@@ -1091,7 +1159,7 @@ class Network:
                 x = x + self.conv(f"stages.{i}.detail", detail)
             if time_branch is not None:
                 x = self.modulate(f"stages.{i}.modulate", x, time_branch)
-            x = pixel_shuffle(self.conv(f"stages.{i}.conv", x), stage.stride)
+            x = enlarge(self.conv(f"stages.{i}.conv", x), stage)
             if f"stages.{i}.widen.weight" in self.values:
                 x = self.conv(f"stages.{i}.widen", x)
             x = gelu(x)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import constriction
 import numpy as np
@@ -140,15 +141,16 @@ class _BitReader:
 
 def choose_table(symbols: Symbols, zero: int) -> Table:
     """The table that codes ``symbols`` (two different values or more) in the fewest bytes."""
-    return _choose(symbols, zero)[0]
+    return choose(symbols, zero)[0]
 
 
 def coded_bits(symbols: Symbols, zero: int) -> float:
     """What ``symbols`` take with the table of :func:`choose_table`, the table included."""
-    return _choose(symbols, zero)[1] if symbols.min() < symbols.max() else 0.0
+    return choose(symbols, zero)[1] if symbols.min() < symbols.max() else 0.0
 
 
-def _choose(symbols: Symbols, zero: int) -> tuple[Table, float]:
+def choose(symbols: Symbols, zero: int) -> tuple[Table, float]:
+    """:func:`choose_table` and :func:`coded_bits` at once."""
     counts = np.bincount(symbols.ravel(), minlength=ALPHABET)
     shifted = np.roll(counts, CENTRE - zero)
     frozen_bits = (shifted * (24 - np.log2(all_tables()))).sum(axis=1)
@@ -193,6 +195,7 @@ def _golomb_lengths(weights: Frequencies) -> npt.NDArray[np.int64]:
     return lengths
 
 
+@lru_cache(maxsize=64)
 def _model(table: Table) -> constriction.stream.model.Categorical:
     """The coder's model: with integer weights summing to 2**24 - n its arithmetic is exact."""
     weights = (table.frequencies() - 1).astype(np.float64)
@@ -213,26 +216,43 @@ def estimated_bits(symbols: Symbols, table: Table) -> float:
     return float((counts * (np.log2(TOTAL) - np.log2(table.frequencies()))).sum())
 
 
+class SymbolDecoder:
+    """Decodes the symbols of one run of words, those of one table after those of another.
+
+    The caller bounds their counts.
+    """
+
+    def __init__(self, words: npt.NDArray[np.uint32]) -> None:
+        if words.size and words[-1] == 0:
+            raise BitstreamError("the coded data ends with a zero word")
+        self._coder = constriction.stream.stack.AnsCoder(words)
+
+    def symbols(self, count: int, table: Table) -> Symbols:
+        """The next ``count`` symbols, in blocks: an index takes 4 bytes and its arithmetic more."""
+        model = _model(table)
+        symbols: Symbols = np.empty(count, dtype=np.uint8)
+        for start in range(0, count, BLOCK):
+            block = symbols[start : start + BLOCK]
+            block[:] = table.to_symbols(self._coder.decode(model, block.size))
+        return symbols
+
+    def finish(self) -> None:
+        """Require that the words end exactly with the last symbol.
+
+        Raises:
+            BitstreamError: if they do not.
+        """
+        if not self._coder.is_empty():
+            raise BitstreamError("the coded data does not end with the last symbol")
+
+
 def decode(words: npt.NDArray[np.uint32], parts: Sequence[tuple[int, Table]]) -> list[Symbols]:
-    """Decode ``count`` symbols for each (count, table); the caller has bounded the counts.
+    """Decode ``count`` symbols for each (count, table), as :class:`SymbolDecoder` does.
 
     Raises:
         BitstreamError: if the words do not end exactly with the last symbol.
     """
-    if words.size and words[-1] == 0:
-        raise BitstreamError("the coded data ends with a zero word")
-    coder = constriction.stream.stack.AnsCoder(words)
-    result = [_decode_tensor(coder, count, table) for count, table in parts]
-    if not coder.is_empty():
-        raise BitstreamError("the coded data does not end with the last symbol")
+    decoder = SymbolDecoder(words)
+    result = [decoder.symbols(count, table) for count, table in parts]
+    decoder.finish()
     return result
-
-
-def _decode_tensor(coder: constriction.stream.stack.AnsCoder, count: int, table: Table) -> Symbols:
-    """The next ``count`` symbols, in blocks: an index takes four bytes and its arithmetic more."""
-    model = _model(table)
-    symbols: Symbols = np.empty(count, dtype=np.uint8)
-    for start in range(0, count, BLOCK):
-        block = symbols[start : start + BLOCK]
-        block[:] = table.to_symbols(coder.decode(model, block.size))
-    return symbols

@@ -6,6 +6,7 @@ Each field's limits stand beside it. The tensors that a model description implie
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from fractions import Fraction
@@ -16,7 +17,7 @@ from nervcodec.errors import BitstreamError, UnsupportedError
 from nervcodec.samples import BIT_DEPTHS
 
 FORMAT_MAJOR = 0
-FORMAT_MINOR = 5
+FORMAT_MINOR = 6
 
 MAX_SIDE = 32768
 """As libavif's limit; FFmpeg's own is close to it."""
@@ -175,12 +176,21 @@ def _read_rational(reader: ByteReader, field: str) -> Fraction:
 
 @dataclass(frozen=True)
 class StageSpec:
-    """One upsampling stage: conv ``kernel`` x ``kernel``, PixelShuffle(``stride``), GELU."""
+    """One upsampling stage: conv ``kernel`` x ``kernel``, PixelShuffle(``stride``), GELU.
+
+    ``bilinear``: the convolution's map is resized ``stride`` times instead of the PixelShuffle.
+    """
 
     stride: int
     kernel: int
     channels: int
     hfscm: bool
+    bilinear: bool = False
+
+    @property
+    def phases(self) -> int:
+        """Channels of the convolution for each channel of the stage."""
+        return 1 if self.bilinear else self.stride**2
 
 
 @dataclass(frozen=True)
@@ -270,6 +280,10 @@ class ModelSpec:
     def has_hfscm(self) -> bool:
         return any(stage.hfscm for stage in self.stages)
 
+    @property
+    def has_bilinear(self) -> bool:
+        return any(stage.bilinear for stage in self.stages)
+
     def grid(self, width: int, height: int) -> tuple[int, int]:
         """Rows and columns of the embedding of a ``width`` x ``height`` frame."""
         return -(-height // self.total_stride), -(-width // self.total_stride)
@@ -285,6 +299,7 @@ class ModelSpec:
         normalised, after = self.hfscm.norm and self.has_hfscm, self.msfrp_after
         flags = int(self.has_hfscm) | int(self.msfrp_stage is not None) << 1
         flags |= int(normalised) << 2 | int(after) << 3 | int(self.detail is not None) << 4
+        flags |= int(self.has_bilinear) << 5
         out = bytearray([self.architecture, flags, len(self.stages)])
         for stage in self.stages:
             out += bytes([stage.stride, stage.kernel]) + varint(stage.channels)
@@ -302,14 +317,16 @@ class ModelSpec:
             out += bytes([mixer.heads]) + b"".join(map(varint, widths))
         if self.has_hfscm:
             block = self.hfscm
-            mask = sum(int(stage.hfscm) << index for index, stage in enumerate(self.stages))
-            out += bytes([mask, block.reduction, block.kernel, block.attention, block.extra_convs])
+            out.append(_mask(stage.hfscm for stage in self.stages))
+            out += bytes([block.reduction, block.kernel, block.attention, block.extra_convs])
             if block.extra_convs:
                 out.append(block.extra_kernel)
         if self.msfrp_stage is not None:
             out.append(self.msfrp_stage)
         if self.detail is not None:
             out += bytes([self.detail.stage]) + varint(self.detail.channels)
+        if self.has_bilinear:
+            out.append(_mask(stage.bilinear for stage in self.stages))
         return bytes(out)
 
     @classmethod
@@ -318,10 +335,12 @@ class ModelSpec:
         architecture = reader.u8()
         if architecture not in tuple(Architecture):
             raise UnsupportedError(f"unknown network architecture {architecture}")
-        flags = reader.bounded_u8(0, 31, "model flags")
+        flags = reader.bounded_u8(0, 63, "model flags")
         for bit, needed, name in ((4, 1, "HFSCM"), (8, 2, "MSFRP")):
             if flags & bit and not flags & needed:
                 raise BitstreamError(f"model flags {flags} switch a part of {name} that is absent")
+        if flags & 32 and architecture == Architecture.ENERV:
+            raise BitstreamError("E-NeRV has no bilinear stages")
         if flags & 16 and architecture != Architecture.HNERV:
             raise BitstreamError("a network without an embedding has none of detail")
         count = reader.bounded_u8(1, MAX_STAGES, "number of stages")
@@ -338,8 +357,12 @@ class ModelSpec:
         mask, block = _read_hfscm(reader, count) if flags & 1 else (0, HfscmSpec())
         block = replace(block, norm=bool(flags & 4))
         msfrp = reader.bounded_u8(0, count - 1, "MSFRP stage") if flags & 2 else None
+        detail = _read_detail(reader, count) if flags & 16 else None
+        bilinear = _read_mask(reader, count, "bilinear stages") if flags & 32 else 0
         stages = tuple(
-            StageSpec(stride, kernel, channels, bool(mask >> index & 1))
+            StageSpec(
+                stride, kernel, channels, bool(mask >> index & 1), bool(bilinear >> index & 1)
+            )
             for index, (stride, kernel, channels) in enumerate(shapes)
         )
         return cls(
@@ -352,8 +375,17 @@ class ModelSpec:
             time,
             transformer,
             msfrp_after=bool(flags & 8),
-            detail=_read_detail(reader, count) if flags & 16 else None,
+            detail=detail,
         )
+
+
+def _mask(members: Iterable[bool]) -> int:
+    """Bit i is set where the i-th is."""
+    return sum(int(member) << index for index, member in enumerate(members))
+
+
+def _read_mask(reader: ByteReader, stages: int, field: str) -> int:
+    return reader.bounded_u8(1, (1 << stages) - 1, field)
 
 
 def _read_detail(reader: ByteReader, stages: int) -> DetailSpec:
@@ -396,7 +428,7 @@ def _read_kernel(reader: ByteReader, field: str) -> int:
 
 def _read_hfscm(reader: ByteReader, stages: int) -> tuple[int, HfscmSpec]:
     """The mask of the stages that carry HFSCM, and the block's shape."""
-    mask = reader.bounded_u8(1, (1 << stages) - 1, "HFSCM stage mask")
+    mask = _read_mask(reader, stages, "HFSCM stage mask")
     reduction = reader.bounded_u8(1, 255, "attention reduction")
     kernel = _read_kernel(reader, "attention kernel")
     attention = Attention(reader.bounded_u8(0, len(Attention) - 1, "attention kind"))

@@ -179,7 +179,7 @@ def _stage_convs(
     if block is not None:
         yield _dense(f"{prefix}.modulate", block.modulation, 2 * inputs)
     bottleneck = block.bottleneck if block is not None and index == 0 else 0
-    outputs = (bottleneck or stage.channels) * stage.stride**2
+    outputs = (bottleneck or stage.channels) * stage.phases
     yield ConvShape(f"{prefix}.conv", inputs, outputs, stage.kernel, 1, rows, columns)
     if bottleneck:
         size = rows * stage.stride, columns * stage.stride

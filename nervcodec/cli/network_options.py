@@ -16,6 +16,7 @@ from nervcodec.config import (
     HNERV,
     OPTIMIZERS,
     PRESETS,
+    UPSAMPLINGS,
     ModelConfig,
     TrainConfig,
     parse_count,
@@ -24,7 +25,7 @@ from nervcodec.errors import UsageError
 
 _TRAIN = TrainConfig()
 _MODEL = ModelConfig()
-_BLOCK = HfscmSpec()
+_BLOCK = _MODEL.hfscm_spec
 ATTENTIONS = {attention.name.lower(): attention for attention in Attention}
 
 _OPTIONS = (
@@ -40,7 +41,7 @@ _OPTIONS = (
         "--hfscm-stages",
         metavar="N,N...",
         help="Stages that carry them, from 0 or, negative, from the last.  "
-        "[default: all but the last]",
+        "[default: all, or all but the last with shuffle]",
     ),
     click.option(
         "--detail",
@@ -54,6 +55,12 @@ _OPTIONS = (
         default=_MODEL.largest_kernel,
         show_default=True,
         help="Largest kernel of HNeRV's stages, odd; 5 in the paper.",
+    ),
+    click.option(
+        "--upsampling",
+        type=click.Choice(UPSAMPLINGS),
+        help="How stages after the first enlarge their maps.  [default: bilinear for hfs-hnerv, "
+        "else shuffle, as in the paper]",
     ),
     click.option("--msfrp/--no-msfrp", default=None, help="Multi-scale feature reuse path."),
     click.option(
@@ -71,7 +78,7 @@ _OPTIONS = (
         type=click.IntRange(1, 15),
         default=_BLOCK.kernel,
         show_default=True,
-        help="Its convolutions' kernel, odd.",
+        help="Its convolutions' kernel, odd; 7 in the paper.",
     ),
     click.option(
         "--attention-norm", is_flag=True, help="Normalise what enters the spatial attention's GELU."
@@ -220,6 +227,7 @@ def model_config(options: dict[str, Any]) -> ModelConfig:
             extra_kernel=_odd(options, "extra_kernel"),
             norm=options["attention_norm"],
         ),
+        upsampling=options["upsampling"],
         hfscm_stages=_numbers(options["hfscm_stages"]) if options["hfscm_stages"] else None,
         msfrp_after=options["msfrp_after"],
         detail_channels=options["detail"],

@@ -210,6 +210,14 @@ int32_t hfsv_channel_attention(int32_t level, const struct convolution *reduce,
     return DISPATCH(level, channel_attention, reduce, expand, in, out, first, last);
 }
 
+/* gelu of `channels` maps at `stride` times their size, rows `first` to `last` of the smaller
+ * ones; bilinear between the centres of samples. */
+int32_t hfsv_upsample(int32_t level, const struct map *in, const struct map *out, int32_t channels,
+                      int32_t stride, int32_t first, int32_t last)
+{
+    return DISPATCH(level, upsample, in, out, channels, stride, first, last);
+}
+
 /* gelu([X, B_LL, B_HL, B_LH, B_HH]) of `channels` maps X, row pairs `first` to `last`. */
 int32_t hfsv_band_features(int32_t level, const struct map *in, const struct map *out,
                            int32_t channels, const float *phi, int32_t first, int32_t last)
@@ -301,6 +309,21 @@ int32_t hfsv_shuffle_backward(int32_t level, const float *in, const float *gradi
                               float *out)
 {
     return DISPATCH(level, shuffle_backward, in, gradients, channels, height, width, stride, out);
+}
+
+/* gelu of maps at `stride` times their size: (channels, height, width) to (channels, height *
+ * stride, width * stride), bilinear. -1 where memory is wanting. */
+int32_t hfsv_upsample_forward(int32_t level, const float *in, int32_t channels, int32_t height,
+                              int32_t width, int32_t stride, float *out)
+{
+    return DISPATCH(level, upsample_forward, in, channels, height, width, stride, out);
+}
+
+int32_t hfsv_upsample_backward(int32_t level, const float *in, const float *gradients,
+                               int32_t channels, int32_t height, int32_t width, int32_t stride,
+                               float *out)
+{
+    return DISPATCH(level, upsample_backward, in, gradients, channels, height, width, stride, out);
 }
 
 /* out = f * sigmoid(logits) + f of maps of `map` values; `logits` has one for all, or one each. */

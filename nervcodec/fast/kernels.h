@@ -336,6 +336,65 @@ static int32_t NAME(channel_attention)(const struct convolution *reduce,
     return 0;
 }
 
+/* Which rows of `rows` a row of a map `stride` times as high lies between, the nearer one first,
+ * and the share of the other: bilinear between the centres of samples, edges clamped. */
+static float NAME(upsampling)(long row, int stride, long rows, long *near, long *far)
+{
+    float offset = ((float)(row % stride) + 0.5f) / (float)stride - 0.5f;
+    *near = row / stride;
+    *far = offset < 0.0f ? *near - 1 : *near + 1;
+    *far = *far < 0 ? 0 : *far >= rows ? rows - 1 : *far;
+    return offset < 0.0f ? -offset : offset;
+}
+
+/* A row of `columns` values `stride` times as wide; mixed[-1] and mixed[columns] are set to the
+ * values at the edges. */
+static inline void NAME(widened_row)(float *mixed, long columns, int stride, float *out)
+{
+    mixed[-1] = mixed[0];
+    mixed[columns] = mixed[columns - 1];
+    if (stride == 2) {
+        for (long x = 0; x < columns; x++) {
+            out[2 * x] = 0.75f * mixed[x] + 0.25f * mixed[x - 1];
+            out[2 * x + 1] = 0.75f * mixed[x] + 0.25f * mixed[x + 1];
+        }
+        return;
+    }
+    for (int phase = 0; phase < stride; phase++) {
+        float offset = ((float)phase + 0.5f) / (float)stride - 0.5f;
+        const float *other = offset < 0.0f ? mixed - 1 : mixed + 1;
+        float share = offset < 0.0f ? -offset : offset;
+        for (long x = 0; x < columns; x++)
+            out[x * stride + phase] = (1.0f - share) * mixed[x] + share * other[x];
+    }
+}
+
+/* gelu of maps at `stride` times their size, rows `first` to `last` of the smaller ones. */
+static int32_t NAME(upsample)(const struct map *in, const struct map *out, int channels, int stride,
+                              int first, int last)
+{
+    long pitch = pitch_of(out);
+    float *line = allocate((pitch_of(in) + 2 * PITCH + pitch + stride) * sizeof(float));
+    if (line == NULL)
+        return -1;
+    float *mixed = line + PITCH, *wide = mixed + pitch_of(in) + PITCH;
+    for (int channel = 0; channel < channels; channel++)
+        for (long row = (long)first * stride; row < (long)last * stride; row++) {
+            long near, far;
+            float share = NAME(upsampling)(row, stride, in->height, &near, &far);
+            const float *restrict one = row_of(in, channel, near);
+            const float *restrict other = row_of(in, channel, far);
+            for (long x = 0; x < in->width; x++)
+                mixed[x] = (1.0f - share) * one[x] + share * other[x];
+            NAME(widened_row)(mixed, in->width, stride, wide);
+            float *restrict to = row_of(out, channel, row);
+            for (long x = 0; x < out->width; x++)
+                to[x] = NAME(gelu)(wide[x]);
+        }
+    free(line);
+    return 0;
+}
+
 /* Row `row` of the four Haar bands of one channel, columns [0, half); edges are repeated. */
 static void NAME(haar_row)(const struct map *in, int channel, long row, long half, float *bands,
                            long step)
@@ -390,12 +449,7 @@ static int32_t NAME(band_features)(const struct map *in, const struct map *out, 
                     const float *restrict far = haar + (dy ? 8 + band : band) * step;
                     for (long x = 0; x < half; x++)
                         mixed[x] = (near[x] * 0.75f + far[x] * 0.25f) * phi[band];
-                    mixed[-1] = mixed[0];
-                    mixed[half] = mixed[half - 1];
-                    for (long x = 0; x < half; x++) {
-                        full[2 * x] = 0.75f * mixed[x] + 0.25f * mixed[x - 1];
-                        full[2 * x + 1] = 0.75f * mixed[x] + 0.25f * mixed[x + 1];
-                    }
+                    NAME(widened_row)(mixed, half, 2, full);
                     float *restrict to = row_of(out, channels * (band + 1) + channel, y);
                     for (long x = 0; x < in->width; x++)
                         to[x] = NAME(gelu)(full[x] + x_row[x]);

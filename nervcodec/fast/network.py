@@ -175,11 +175,11 @@ class FastDecoder:
         x = maps.map(*first.shape)
         x.fill(first)
         reused = None
-        for index, (conv, stride, block) in enumerate(self._stages):
+        for index, (conv, upsampling, block) in enumerate(self._stages):
             if index == self._detail_stage:
                 assert detail is not None
                 x = self._detailed(x, detail[0])
-            x = self._upsampled(conv, x, stride)
+            x = self._upsampled(conv, x, *upsampling)
             if block is not None:
                 x = self._attended(block, x)
             if index == decoder.msfrp_stage:
@@ -233,8 +233,20 @@ class FastDecoder:
         self._convolve(conv, x, out, epilogue, extra, 1)
         return out
 
-    def _upsampled(self, conv: Convolution, x: Map, stride: int) -> Map:
-        """Convolution, PixelShuffle and GELU; ``x`` is not needed any more."""
+    def _upsampled(self, conv: Convolution, x: Map, stride: int, bilinear: bool) -> Map:
+        """Convolution, PixelShuffle or resizing, and GELU; ``x`` is not needed any more."""
+        if bilinear:
+            small = self._convolved(conv, x)
+            self._memory.give_back(x)
+            out = self._memory.map(conv.outputs, small.height * stride, small.width * stride)
+            self._rows(
+                self._library.hfsv_upsample,
+                (byref(small.struct), byref(out.struct), conv.outputs, stride),
+                small.height,
+                out,
+            )
+            self._memory.give_back(small)
+            return out
         out = self._memory.map(conv.outputs // stride**2, x.height * stride, x.width * stride)
         self._convolve(conv, x, out, SHUFFLE_GELU, None, stride)
         self._memory.give_back(x)
@@ -329,6 +341,8 @@ def _prepared(conv: object) -> Convolution:
     return Convolution(conv.weight, conv.bias, conv.groups)
 
 
-def _prepared_stage(stage: object) -> tuple[Convolution, int, _Block | None]:
+def _prepared_stage(stage: object) -> tuple[Convolution, tuple[int, bool], _Block | None]:
+    """Convolution, how its map is upsampled, and HFSCM."""
     assert isinstance(stage, Stage)
-    return _prepared(stage.conv), stage.stride, None if stage.hfscm is None else _Block(stage.hfscm)
+    block = None if stage.hfscm is None else _Block(stage.hfscm)
+    return _prepared(stage.conv), (stage.stride, stage.bilinear), block

@@ -139,6 +139,28 @@ class _ShuffledGelu(Function):
         return out, None
 
 
+class _UpsampledGelu(Function):
+    """Bilinear resizing and GELU."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, stride: int) -> Tensor:
+        x = x.contiguous()
+        images, channels, height, width = x.shape
+        ctx.shape = (images * channels, height, width, stride)
+        out = x.new_empty(images, channels, height * stride, width * stride)
+        _call("hfsv_upsample_forward", x, *ctx.shape, out)
+        ctx.save_for_backward(x)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        out = torch.empty_like(x)
+        _call("hfsv_upsample_backward", x, gradient.contiguous(), *ctx.shape, out)
+        return out, None
+
+
 class _Gate(Function):
     """x * sigmoid(logits) + x."""
 
@@ -236,6 +258,11 @@ class FastOperations(Operations):
         if not _single(x):
             return super().shuffled_gelu(x, stride)
         return _applied(_ShuffledGelu, x, stride)
+
+    def upsampled_gelu(self, x: Tensor, stride: int) -> Tensor:
+        if not _single(x):
+            return super().upsampled_gelu(x, stride)
+        return _applied(_UpsampledGelu, x, stride)
 
     def gate(self, x: Tensor, logits: Tensor) -> Tensor:
         return _applied(_Gate, x, logits) if _single(x) else super().gate(x, logits)

@@ -279,6 +279,85 @@ static int32_t NAME(shuffle_backward)(const float *in, const float *gradients, i
     return 0;
 }
 
+/* A row of a map of `rows` rows at `stride` times its size. `mixed` has room for a value before
+ * and one after its columns. */
+static void NAME(upsampled_row)(const float *map, long rows, long columns, int stride, long row,
+                                float *mixed, float *out)
+{
+    long near, far;
+    float share = NAME(upsampling)(row, stride, rows, &near, &far);
+    const float *restrict one = map + near * columns, *restrict other = map + far * columns;
+    for (long x = 0; x < columns; x++)
+        mixed[x] = (1.0f - share) * one[x] + share * other[x];
+    NAME(widened_row)(mixed, columns, stride, out);
+}
+
+/* Add a row of gradients at `stride` times a map's size to those of the map. `sums` has room for a
+ * value before and one after the columns. */
+static void NAME(add_upsampled_gradient)(const float *gradients, long rows, long columns,
+                                         int stride, long row, float *sums, float *map)
+{
+    memset(sums - 1, 0, (columns + 2) * sizeof(float));
+    for (int phase = 0; phase < stride; phase++) {
+        float offset = ((float)phase + 0.5f) / (float)stride - 0.5f;
+        float share = offset < 0.0f ? -offset : offset;
+        long step = offset < 0.0f ? -1 : 1;
+        for (long x = 0; x < columns; x++)
+            sums[x] += (1.0f - share) * gradients[x * stride + phase];
+        for (long x = 0; x < columns; x++)
+            sums[x + step] += share * gradients[x * stride + phase];
+    }
+    sums[0] += sums[-1];
+    sums[columns - 1] += sums[columns];
+    long near, far;
+    float share = NAME(upsampling)(row, stride, rows, &near, &far);
+    float *own = map + near * columns, *other = map + far * columns;
+    for (long x = 0; x < columns; x++)
+        own[x] += (1.0f - share) * sums[x];
+    for (long x = 0; x < columns; x++)
+        other[x] += share * sums[x];
+}
+
+/* gelu of maps at `stride` times their size: (channels, height, width) to (channels, height *
+ * stride, width * stride). */
+static int32_t NAME(upsample_forward)(const float *in, int channels, int height, int width,
+                                      int stride, float *out)
+{
+    long map = (long)height * width, wide = (long)width * stride;
+    float *line = memory_of(width + 2 + wide);
+    if (line == NULL)
+        return -1;
+    float *mixed = line + 1, *full = mixed + width + 1;
+    for (int channel = 0; channel < channels; channel++, in += map)
+        for (long row = 0; row < (long)height * stride; row++, out += wide) {
+            NAME(upsampled_row)(in, height, width, stride, row, mixed, full);
+            for (long x = 0; x < wide; x++)
+                out[x] = NAME(gelu)(full[x]);
+        }
+    free(line);
+    return 0;
+}
+
+static int32_t NAME(upsample_backward)(const float *in, const float *gradients, int channels,
+                                       int height, int width, int stride, float *out)
+{
+    long map = (long)height * width, wide = (long)width * stride;
+    float *line = memory_of(width + 2 + wide);
+    if (line == NULL)
+        return -1;
+    float *mixed = line + 1, *full = mixed + width + 1;
+    memset(out, 0, channels * map * sizeof(float));
+    for (int channel = 0; channel < channels; channel++, in += map, out += map)
+        for (long row = 0; row < (long)height * stride; row++, gradients += wide) {
+            NAME(upsampled_row)(in, height, width, stride, row, mixed, full);
+            for (long x = 0; x < wide; x++)
+                full[x] = gradients[x] * NAME(gelu_slope)(full[x]);
+            NAME(add_upsampled_gradient)(full, height, width, stride, row, mixed, out);
+        }
+    free(line);
+    return 0;
+}
+
 /* out = f * sigmoid(logits) + f; `logits` has one channel for all, or one for each. */
 static int32_t NAME(gate_forward)(const float *restrict in, const float *restrict logits,
                                   int logit_channels, int channels, long map, float *restrict out)
@@ -427,43 +506,23 @@ static void NAME(haar_bands)(const float *map, int height, int width, float *ban
     }
 }
 
-/* A row of a band at the map's size: bilinear between centres, edges clamped. `mixed` has room for
- * columns + 2 values. */
-static void NAME(upsampled_row)(const float *band, long rows, long columns, long row, int width,
-                                float *mixed, float *out)
-{
-    long near = row / 2, far = row % 2 ? near + 1 : near - 1;
-    far = far < 0 ? 0 : far >= rows ? rows - 1 : far;
-    const float *first = band + near * columns, *second = band + far * columns;
-    for (long x = 0; x < columns; x++)
-        mixed[x + 1] = 0.75f * first[x] + 0.25f * second[x];
-    mixed[0] = mixed[1];
-    mixed[columns + 1] = mixed[columns];
-    for (long x = 0; x < width / 2; x++) {
-        out[2 * x] = 0.75f * mixed[x + 1] + 0.25f * mixed[x];
-        out[2 * x + 1] = 0.75f * mixed[x + 1] + 0.25f * mixed[x + 2];
-    }
-    if (width % 2)
-        out[width - 1] = 0.75f * mixed[columns] + 0.25f * mixed[columns - 1];
-}
-
 /* gelu([X, B_LL, B_HL, B_LH, B_HH]) with B_i = phi_i * Up2(Haar(X))_i + X: (channels, height,
  * width) maps to five times as many. */
 static int32_t NAME(bands_forward)(const float *in, const float *phi, int channels, int height,
                                    int width, float *out)
 {
     long rows = (height + 1) / 2, columns = (width + 1) / 2, map = (long)height * width;
-    float *bands = memory_of(4 * rows * columns + columns + 2 + width);
+    float *bands = memory_of(4 * rows * columns + columns + 2 + 2 * columns);
     if (bands == NULL)
         return -1;
-    float *mixed = bands + 4 * rows * columns, *line = mixed + columns + 2;
+    float *mixed = bands + 4 * rows * columns + 1, *line = mixed + columns + 1;
     for (int channel = 0; channel < channels; channel++, in += map, out += map) {
         NAME(haar_bands)(in, height, width, bands);
         for (long x = 0; x < map; x++)
             out[x] = NAME(gelu)(in[x]);
         for (int band = 0; band < 4; band++)
             for (long row = 0; row < height; row++) {
-                NAME(upsampled_row)(bands + band * rows * columns, rows, columns, row, width, mixed,
+                NAME(upsampled_row)(bands + band * rows * columns, rows, columns, 2, row, mixed,
                                     line);
                 const float *restrict from = in + row * width;
                 float *restrict to = out + (band + 1) * channels * map + row * width;
@@ -473,28 +532,6 @@ static int32_t NAME(bands_forward)(const float *in, const float *phi, int channe
     }
     free(bands);
     return 0;
-}
-
-/* Add a row of gradients at the map's size to those of its band. `sums` has room for twice as many
- * values as the band has columns, and 2 more. */
-static void NAME(add_upsampled_gradient)(const float *gradients, long rows, long columns, long row,
-                                         int width, float *sums, float *band)
-{
-    float *padded = sums; /* gradients from column -1 to 2 * columns, edges as the clamping asks */
-    padded[0] = gradients[0];
-    memcpy(padded + 1, gradients, width * sizeof(float));
-    if (width % 2)
-        padded[width + 1] = 0.0f;
-    padded[2 * columns + 1] = padded[2 * columns];
-    long near = row / 2, far = row % 2 ? near + 1 : near - 1;
-    far = far < 0 ? 0 : far >= rows ? rows - 1 : far;
-    float *first = band + near * columns, *second = band + far * columns;
-    for (long x = 0; x < columns; x++) {
-        const float *own = padded + 2 * x + 1;
-        float sum = 0.75f * (own[0] + own[1]) + 0.25f * (own[-1] + own[2]);
-        first[x] += 0.75f * sum;
-        second[x] += 0.25f * sum;
-    }
 }
 
 /* Add to a map's gradients those that its four bands give it. */
@@ -523,11 +560,12 @@ static int32_t NAME(bands_backward)(const float *in, const float *phi, const flo
 {
     long rows = (height + 1) / 2, columns = (width + 1) / 2, map = (long)height * width;
     long size = rows * columns;
-    float *bands = memory_of(8 * size + 3 * columns + 4 + 2 * width);
+    float *bands = memory_of(8 * size + columns + 2 + 4 * columns);
     if (bands == NULL)
         return -1;
-    float *band_gradients = bands + 4 * size, *mixed = band_gradients + 4 * size;
-    float *line = mixed + columns + 2, *slopes = line + width, *sums = slopes + width;
+    float *band_gradients = bands + 4 * size, *mixed = band_gradients + 4 * size + 1;
+    float *line = mixed + columns + 1, *slopes = line + 2 * columns;
+    slopes[2 * columns - 1] = 0.0f; /* beyond an odd width */
     for (int channel = 0; channel < channels; channel++) {
         const float *values = in + channel * map, *given = gradients + channel * map;
         float *to = in_gradients + channel * map;
@@ -538,7 +576,7 @@ static int32_t NAME(bands_backward)(const float *in, const float *phi, const flo
         for (int band = 0; band < 4; band++) {
             given += channels * map;
             for (long row = 0; row < height; row++) {
-                NAME(upsampled_row)(bands + band * size, rows, columns, row, width, mixed, line);
+                NAME(upsampled_row)(bands + band * size, rows, columns, 2, row, mixed, line);
                 const float *restrict from = values + row * width;
                 float *restrict own = to + row * width;
                 for (long x = 0; x < width; x++) {
@@ -549,7 +587,7 @@ static int32_t NAME(bands_backward)(const float *in, const float *phi, const flo
                     line[x] *= slope;
                 }
                 phi_gradients[band] += NAME(sum_of)(line, width);
-                NAME(add_upsampled_gradient)(slopes, rows, columns, row, width, sums,
+                NAME(add_upsampled_gradient)(slopes, rows, columns, 2, row, mixed,
                                              band_gradients + band * size);
             }
         }

@@ -99,6 +99,8 @@ class Hfscm(nn.Module):
 class Stage(nn.Module):
     """Conv, PixelShuffle(stride), GELU, then HFSCM where the stage carries it.
 
+    A bilinear stage resizes the convolution's map instead, which needs stride^2 fewer channels.
+
     With E-NeRV's transformer every channel is normalised over its map and gets scale and shift
     from the branch of time before, and the first stage may have two convolutions.
     """
@@ -112,7 +114,8 @@ class Stage(nn.Module):
         bottleneck = block.bottleneck if block is not None and index == 0 else 0
         finer = spec.detail if spec.detail is not None and spec.detail.stage == index else None
         self.detail = None if finer is None else Conv(finer.channels, inputs, DETAIL_KERNEL)
-        self.conv = Conv(inputs, (bottleneck or stage.channels) * stage.stride**2, stage.kernel)
+        self.bilinear = stage.bilinear
+        self.conv = Conv(inputs, (bottleneck or stage.channels) * stage.phases, stage.kernel)
         self.widen = Conv(bottleneck, stage.channels, WIDEN_KERNEL) if bottleneck else None
         self.modulate = None if block is None else Conv(block.modulation, 2 * inputs, 1)
         self.hfscm = Hfscm(stage.channels, spec.hfscm) if stage.hfscm else None
@@ -127,7 +130,9 @@ class Stage(nn.Module):
         if self.modulate is not None:
             scale, shift = self.modulate(modulation).chunk(2, dim=1)
             x = standardised(x, (2, 3)) * (1 + scale) + shift
-        if self.widen is None:
+        if self.bilinear:
+            x = self.operations.upsampled_gelu(self.conv(x), self.stride)
+        elif self.widen is None:
             x = self.operations.shuffled_gelu(self.conv(x), self.stride)
         else:
             x = F.gelu(self.widen(F.pixel_shuffle(self.conv(x), self.stride)))

@@ -39,6 +39,11 @@ class Operations:
         """PixelShuffle and GELU."""
         return F.gelu(F.pixel_shuffle(x, stride))
 
+    def upsampled_gelu(self, x: Tensor, stride: int) -> Tensor:
+        """Bilinear resizing between the centres of samples, and GELU."""
+        factor = float(stride)
+        return F.gelu(F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False))
+
     def gate(self, x: Tensor, logits: Tensor) -> Tensor:
         """``x * sigmoid(logits) + x``; ``logits`` has one channel, or as many as ``x``."""
         return x * torch.sigmoid(logits) + x

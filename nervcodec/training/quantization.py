@@ -11,13 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from nervcodec.bitstream.coding import MAX_SCALE_BITS, MIN_SCALE_BITS, QuantizedTensor, scale_values
 from nervcodec.bitstream.entropy import choose_table
-from nervcodec.bitstream.segment import (
-    MAX_SCALE_BITS,
-    MIN_SCALE_BITS,
-    QuantizedTensor,
-    scale_values,
-)
 from nervcodec.bitstream.tables import ALPHABET, CENTRE
 from nervcodec.bitstream.tensors import FRAME_TENSORS, TensorSpec
 from nervcodec.errors import TargetError

@@ -110,6 +110,7 @@ class QuantizedTraining:
         found = {f"steps.{name}": p.detach() for name, p in self._learned.parameters.items()}
         found |= {f"steps.{name}": state for name, state in self._optimizer.tensors().items()}
         found |= {f"memory.{name}": values for name, values in self._learned.memory.items()}
+        found |= {f"classes.{name}": values for name, values in self._learned.classes.items()}
         found |= {f"size.{name}": value for name, value in self._size.items()}
         return found | {
             "log_weight": self._log_weight,
@@ -190,6 +191,7 @@ class QuantizedTraining:
         steps = self.steps()
         tensors = [quantize(s, arrays[s.name], steps[s.name]) for s in self._specs]
         segment = Segment(0, 0, self._frames, self._spec, tuple(tensors))
+        self._learned.classify()
         weights, embeddings = self._learned.rounded(self._weights).bits, self._learned.memory_bits()
         bits = 8 * len(encode_segment(segment)[0])
         self._size["weights"].copy_(weights)

@@ -13,9 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from nervcodec.bitstream.activity import MOST_CLASSES, bit_lengths
+from nervcodec.bitstream.coding import changes_of
 from nervcodec.bitstream.tables import ALPHABET, CENTRE
 from nervcodec.bitstream.tensors import DETAIL
 
@@ -125,7 +128,8 @@ class EmbeddingSteps:
     """A step for each channel of an embedding, whose changes from frame to frame are coded.
 
     A frame's embedding counts in its own rate and in that of the next frame; the others are taken
-    as they were last seen, which ``memory`` keeps.
+    as they were last seen, which ``memory`` keeps. How far a change may be expected to go follows
+    from its channel and its class (spec 5.4), which :meth:`classify` finds.
 
     Args:
         shape: (frames, channels, rows, columns).
@@ -140,7 +144,9 @@ class EmbeddingSteps:
         self._first_bits = first_bits
         self.logs = torch.zeros(channels, device=device, requires_grad=True)
         self.deviation = torch.zeros(channels, device=device, requires_grad=True)
+        self.activity = torch.zeros(MOST_CLASSES, device=device, requires_grad=True)
         self.memory = torch.zeros(tuple(shape), device=device)
+        self.classes = torch.zeros(tuple(shape), device=device)
 
     @torch.no_grad()
     def begin(self, embeddings: Tensor) -> None:
@@ -156,10 +162,26 @@ class EmbeddingSteps:
         axes = (0, 2, 3)
         self.memory.copy_(embeddings)
         self.logs.copy_(steps.log().view(1, -1, 1, 1))
-        if len(embeddings) > 1:
-            change = embeddings.diff(dim=0).square().mean(dim=axes, keepdim=True).sqrt()
-            steps = self.logs.exp()
-            self.deviation.copy_((change / steps).clamp_min(LEAST_DEVIATION).log())
+        if len(embeddings) < 2:
+            return
+        squares = (embeddings.diff(dim=0) / self.logs.exp()).square()
+        change = squares.mean(dim=axes, keepdim=True).sqrt().clamp_min(LEAST_DEVIATION)
+        self.deviation.copy_(change.log())
+        self.classify()
+        relative, classes = (squares / change.square()).flatten(), self.classes[1:].flatten().long()
+        sums, counts = (
+            torch.zeros_like(self.activity).index_add(0, classes, values)
+            for values in (relative, torch.ones_like(relative))
+        )
+        found = (sums / counts).sqrt().clamp(LEAST_DEVIATION, 1 / LEAST_DEVIATION).log()
+        self.activity.copy_(torch.where(counts > 0, found, 0.0))
+
+    @torch.no_grad()
+    def classify(self) -> None:
+        """Find the classes of all changes as the embeddings were last seen."""
+        symbols = _limited(self.memory / _coded(self.logs)).round().cpu().numpy()
+        changes = changes_of((symbols + CENTRE).astype(np.uint8), CENTRE)
+        self.classes.copy_(torch.from_numpy(bit_lengths(changes).astype(np.float32)))
 
     def rounded(self, embeddings: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings of frames ``indices`` (B, C, h, w) as a file would give them.
@@ -177,13 +199,17 @@ class EmbeddingSteps:
             previous = _limited(self.memory[before] / steps).round()
             following = _limited(self.memory[after] / steps).round()
             previous[indices == 0] = 0
-        deviation = self.deviation.exp().clamp_min(LEAST_DEVIATION)
-        own = _bits(scaled - previous, deviation).sum()
+        own = _bits(scaled - previous, self._deviation(indices)).sum()
         not_last = (indices < last).view(-1, 1, 1, 1)
-        others = (_bits(following - scaled, deviation) * not_last).sum()
+        others = (_bits(following - scaled, self._deviation(after)) * not_last).sum()
         share = len(self.memory) / len(indices)
         # Only the gradient of the next frame's rate belongs here, not its value.
         return _straight_through(scaled) * steps, share * (own + others - others.detach())
+
+    def _deviation(self, indices: Tensor) -> Tensor:
+        """Of the changes that lead to these frames, in steps."""
+        classes = self.classes[indices].long()
+        return (self.deviation + self.activity[classes]).exp().clamp_min(LEAST_DEVIATION)
 
     def steps(self) -> Tensor:
         """The steps as the file has them, (C,)."""
@@ -218,13 +244,27 @@ class LearnedSteps:
         """What is trained."""
         found = {"weights": self._weights.logs}
         for name, steps in self._embeddings.items():
-            found |= {name: steps.logs, f"{name}.deviation": steps.deviation}
+            found |= {
+                name: steps.logs,
+                f"{name}.deviation": steps.deviation,
+                f"{name}.activity": steps.activity,
+            }
         return found
 
     @property
     def memory(self) -> dict[str, Tensor]:
         """All frames' embeddings as last seen, by name."""
         return {name: steps.memory for name, steps in self._embeddings.items()}
+
+    @property
+    def classes(self) -> dict[str, Tensor]:
+        """The classes of all frames' changes as last found, by name."""
+        return {name: steps.classes for name, steps in self._embeddings.items()}
+
+    def classify(self) -> None:
+        """Find them again."""
+        for steps in self._embeddings.values():
+            steps.classify()
 
     @property
     def values(self) -> int:

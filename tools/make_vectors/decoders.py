@@ -203,6 +203,7 @@ def reference_model(spec: ModelSpec) -> reference.Model:
         block.norm,
         spec.msfrp_after,
         None if spec.detail is None else (spec.detail.stage, spec.detail.channels),
+        sum(int(stage.bilinear) << index for index, stage in enumerate(spec.stages)),
     )
 
 

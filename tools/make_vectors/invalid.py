@@ -180,7 +180,7 @@ def version_faults() -> Faults:
     def fault(name: str, reason: str, data: bytes) -> tuple[str, Invalid]:
         return name, Invalid(reason, "10", data, unsupported=True)
 
-    for major, minor in ((0, 0), (0, 4), (0, 6), (0, 9), (1, 0), (255, 5)):
+    for major, minor in ((0, 0), (0, 5), (0, 7), (0, 9), (1, 0), (255, 5)):
         head = chunk(HEAD, join(fields, {"major": bytes([major]), "minor": bytes([minor])}))
         data = altered(MINIMAL, "HEAD", head)
         yield fault(f"version_{major}_{minor}", f"version {major}.{minor}", data)
@@ -427,7 +427,7 @@ def model_faults() -> Faults:
         ("mask_large", blocked(mask=0b110), "the mask names stage 2 of 2"),
     )
     fields: tuple[FieldFault, ...] = (
-        ("flags", {"model flags": b"\x23"}, "a flag that does not exist is set"),
+        ("flags", {"model flags": b"\x43"}, "a flag that does not exist is set"),
         ("stages_zero", {"stages": b"\x00"}, "stages is 0"),
         ("stride_zero", {"stride 0": b"\x00"}, "a stride is 0"),
         ("kernel_zero", {"kernel 0": b"\x00"}, "a kernel is 0"),
@@ -450,6 +450,11 @@ def model_faults() -> Faults:
     )
     time_fields: tuple[FieldFault, ...] = (
         ("detail_of_time", {"model flags": b"\x10"}, "flags bit 4 in architecture 3"),
+        (
+            "bilinear_e_nerv",
+            {"model flags": b"\x20", "bilinear": b"\x01"},
+            "flags bit 5 in architecture 3",
+        ),
         ("levels_zero", {"levels": b"\x00"}, "L is 0"),
         ("base_zero", {"base numerator": b"\x00"}, "P is 0"),
         ("base_infinite", {"base denominator": b"\x00"}, "Q is 0"),
@@ -459,6 +464,11 @@ def model_faults() -> Faults:
         ("feed_forward_zero", {"feed-forward width": b"\x00"}, "F is 0"),
         ("modulation_zero", {"modulation width": b"\x00"}, "M is 0"),
     )
+    resized = replace(small, stages=(replace(small.stages[0], bilinear=True),))
+    bilinear_fields: tuple[FieldFault, ...] = (
+        ("bilinear_none", {"bilinear": b"\x00"}, "flags bit 5 without a bilinear stage"),
+        ("bilinear_stage", {"bilinear": b"\x02"}, "stage 1 of 1 is bilinear"),
+    )
     detailed = replace(small, detail=reference.Detail(0, 1))
     detail_fields: tuple[FieldFault, ...] = (
         ("detail_stage", {"detail stage": b"\x01"}, "d is 1 of 1 stage"),
@@ -467,6 +477,9 @@ def model_faults() -> Faults:
     cases = [(name, constant_file(model), reason) for name, model, reason in models]
     cases += [
         (name, constant_file(detailed, changes), reason) for name, changes, reason in detail_fields
+    ]
+    cases += [
+        (name, constant_file(resized, changes), reason) for name, changes, reason in bilinear_fields
     ]
     cases += [(name, constant_file(FULL, changes), reason) for name, changes, reason in fields]
     cases += [
@@ -515,8 +528,14 @@ def tensor_faults() -> Faults:
         yield fault(f"scale_{name}", reason, "head.bias", Way(None, scales=(bits,)))
     several = Way(None, per_channel=True, scales=(0x3C00, 0x3C00, 0x4981))
     yield fault("scale_of_channel", "a scale of channel 2 is above 2**20", "head.weight", several)
-    data = segment_file({"embedding prediction": b"\x02"})
-    yield "tensor_prediction", Invalid("prediction is 2", "5.3", data, "symbols")
+    (fields,) = MINIMAL.segments()
+    data = segment_file({"embedding prediction": b"\x0c"})
+    yield "tensor_prediction", Invalid("prediction is 12", "5.3", data, "symbols")
+    for coding, what in ((66, "66"), (128, "0 with a scale for each channel")):
+        table = fields["embedding table"] + bytes([coding])
+        others = {"embedding prediction": b"\x02", "embedding table": table}
+        reason = f"the coding of class 1 is {what}"
+        yield f"tensor_class_{coding}", Invalid(reason, "5.3", segment_file(others), "symbols")
     for coding in (66, 127, 66 + 128):
         data = segment_file({"embedding coding": bytes([coding])})
         yield f"tensor_coding_{coding}", Invalid(f"coding is {coding}", "5.3", data, "symbols")

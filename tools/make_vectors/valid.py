@@ -371,6 +371,51 @@ def time_vectors() -> dict[str, Valid]:
             (18, 12),
             [Net(make_model([(3, 3, 4), (2, 3, 3)], 2, hfscm=(3, 2, 3, 0, 1, 3), detail=(0, 1)))],
         ),
+        "classes": Valid(
+            "embeddings whose changes are in classes, three or all eleven, one of them constant",
+            (36, 24),
+            [
+                Net(
+                    make_model([(3, 3, 4), (2, 3, 3)], 2, detail=(1, 2)),
+                    6,
+                    {
+                        "embedding": Way(3, predicted=True, others=(Way(14), Way(20))),
+                        "detail": Way(
+                            2,
+                            predicted=True,
+                            per_channel=True,
+                            others=(
+                                *(Way(number) for number in (4, 33, 6, 8, 10, 38)),
+                                Way(None, symbol=129),
+                                Way(Explicit(126, (1, 2, 0, 3, 1))),
+                                *(Way(number) for number in (16, 18)),
+                            ),
+                        ),
+                    },
+                )
+            ],
+        ),
+        "bilinear": Valid(
+            "stages of strides 1, 3, 2 and 5, bilinear but for the second, with HFSCM and MSFRP",
+            (58, 29),
+            [
+                Net(
+                    make_model(
+                        [(1, 3, 4), (3, 1, 4), (2, 3, 3), (5, 3, 3)],
+                        2,
+                        hfscm=(0b1010, 2, 3, 0, 1, 3),
+                        msfrp=2,
+                        bilinear=0b1101,
+                    ),
+                    2,
+                )
+            ],
+        ),
+        "bilinear_nerv": Valid(
+            "NeRV whose only stage is bilinear",
+            (16, 12),
+            [Net(make_model([(4, 3, 4)], time=(6, 5, 4, 5), bilinear=1), 2)],
+        ),
         "e_nerv_one_place": Valid(
             "E-NeRV whose first map has one place, which it attends to alone",
             (6, 6),

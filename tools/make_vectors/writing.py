@@ -90,7 +90,7 @@ def file_of(*chunks: bytes) -> bytes:
 
 # --- HEAD (section 4) ----------------------------------------------------------------------------
 
-MAJOR, MINOR = 0, 5
+MAJOR, MINOR = 0, 6
 
 USUAL_HEADER = reference.Header(
     width=1,
@@ -192,6 +192,7 @@ class Way:
             drawn by the table's frequencies.
         predicted: of an embedding, that changes from frame to frame are what is coded; ``symbol``
             and ``symbols`` are changes then.
+        others: of a predicted embedding, how the classes after the first are coded.
         level: what the usual magnitude of the values is multiplied by.
         scales: upper halves of the scales, instead of those that give the usual magnitude.
     """
@@ -204,6 +205,11 @@ class Way:
     level: float = 1.0
     scales: tuple[int, ...] | None = None
     predicted: bool = False
+    others: tuple[Way, ...] = ()
+
+    @property
+    def classes(self) -> tuple[Way, ...]:
+        return (self, *self.others)
 
     @property
     def centre(self) -> int:
@@ -242,16 +248,19 @@ def make_model(
     standardise: bool = False,
     msfrp_after: bool = False,
     detail: tuple[int, int] | None = None,
+    bilinear: int = 0,
 ) -> reference.Model:
     """A network of stages (stride, kernel, channels).
 
     It is HNeRV, with ``time`` NeRV, with ``mixing`` too E-NeRV. ``hfscm`` is mask, reduction,
     attention kernel, attention, extra convolutions, extra kernel; ``time`` levels, base
     numerator and denominator, width; ``mixing`` heads, head width, feed-forward width,
-    modulation width, bottleneck; ``detail`` stage and channels.
+    modulation width, bottleneck; ``detail`` stage and channels; ``bilinear`` a mask.
     """
     block = reference.NO_HFSCM if hfscm is None else reference.Hfscm(*hfscm)
-    shapes = tuple(reference.Stage(*stage) for stage in stages)
+    shapes = tuple(
+        reference.Stage(*stage, bilinear=bool(bilinear >> i & 1)) for i, stage in enumerate(stages)
+    )
     return reference.Model(
         shapes,
         0 if time else embedding,
@@ -272,7 +281,8 @@ def model_fields(model: reference.Model) -> Fields:
     block, has_msfrp = model.hfscm, model.msfrp_stage is not None
     flags = int(block.mask > 0) | int(has_msfrp) << 1
     flags |= int(model.standardise) << 2 | int(model.msfrp_after) << 3
-    flags |= int(model.detail is not None) << 4
+    bilinear = sum(int(stage.bilinear) << i for i, stage in enumerate(model.stages))
+    flags |= int(model.detail is not None) << 4 | int(bilinear > 0) << 5
     fields = {
         "architecture": bytes([model.architecture]),
         "model flags": bytes([flags]),
@@ -308,6 +318,7 @@ def model_fields(model: reference.Model) -> Fields:
     if model.detail is not None:
         fields["detail stage"] = bytes([model.detail.stage])
         fields["detail channels"] = varint(model.detail.channels)
+    fields["bilinear"] = bytes([bilinear] if bilinear else [])
     return fields
 
 
@@ -317,7 +328,8 @@ def fitting(way: Way, name: str, shape: tuple[int, ...]) -> Way:
         way = replace(way, table=None, symbols=None)
     several = len(shape) == 4 and channels_of(name, shape) > 1
     predicted = way.predicted and name in reference.OF_FRAMES
-    return replace(way, per_channel=way.per_channel and several, predicted=predicted)
+    others = way.others if predicted else ()
+    return replace(way, per_channel=way.per_channel and several, predicted=predicted, others=others)
 
 
 def table_of(way: Way) -> reference.Table:
@@ -369,7 +381,7 @@ def choose_scales(
     return tuple(bits - 64 + random.below(129) for _ in range(channels_of(name, shape)))
 
 
-def encode(parts: list[tuple[bytes, reference.Table]], state: int) -> list[int]:
+def encode(parts: Sequence[tuple[bytes, reference.Table]], state: int) -> list[int]:
     """The encoder of section 6.3: words for the symbols of all tensors, each with its table."""
     words = []
     for symbols, table in reversed(parts):
@@ -388,43 +400,78 @@ def encode(parts: list[tuple[bytes, reference.Table]], state: int) -> list[int]:
     return words
 
 
+def coding_of(way: Way) -> tuple[int, bytes]:
+    """The coding of a tensor or class, and what comes with it."""
+    if isinstance(way.table, Explicit):
+        return EXPLICIT, way.table.to_bytes()
+    return (CONSTANT, bytes([way.symbol])) if way.table is None else (way.table, b"")
+
+
 def tensor_fields(name: str, way: Way, scales: tuple[int, ...]) -> Fields:
-    coding, table = way.table, b""
-    if isinstance(coding, Explicit):
-        coding, table = EXPLICIT, coding.to_bytes()
-    elif coding is None:
-        coding, table = CONSTANT, bytes([way.symbol])
+    coding, table = coding_of(way)
     flag = PER_CHANNEL if way.per_channel else 0
     of_frames = name in reference.OF_FRAMES
+    more: Fields = {}
+    for number, other in enumerate(way.others, 1):
+        code, body = coding_of(other)
+        more |= {
+            f"{name} coding of class {number}": bytes([code]),
+            f"{name} table of class {number}": body,
+        }
     return {
-        f"{name} prediction": bytes([way.predicted] if of_frames else []),
+        f"{name} prediction": bytes([len(way.classes) * way.predicted] if of_frames else []),
         f"{name} coding": bytes([coding | flag]),
         f"{name} zero": bytes([way.zero]),
         f"{name} scales": u16(*scales),
         f"{name} table": table,
+        **more,
     }
+
+
+Parts = list[tuple[bytes, reference.Table]]
+
+
+def draw_classes(way: Way, shape: tuple[int, ...], random: Random) -> tuple[bytes, Parts]:
+    """All changes of a tensor in classes and, in the order of the format, what is coded."""
+    tables = [table_of(replace(each, predicted=True)) for each in way.classes]
+    changes = np.empty(shape, np.uint8)
+    activity = np.zeros(shape[1:], np.int16)
+    parts: Parts = []
+    for frame in changes:
+        classes = reference.classes_of(activity, len(tables))
+        for number, (each, table) in enumerate(zip(way.classes, tables, strict=True)):
+            places = classes == number
+            drawn = draw(table, int(places.sum()), random)
+            frame[places] = np.frombuffer(drawn, np.uint8)
+            if each.table is not None:
+                parts.append((drawn, table))
+        activity = reference.next_activity(activity, frame)
+    return changes.tobytes(), parts
 
 
 def segment_fields(net: Net, header: reference.Header, index: int = 0, first: int = 0) -> Fields:
     """All fields of a SEGM payload."""
     random, crc = Random(net.seed), 0
     heads: Fields = {}
-    parts: list[tuple[bytes, reference.Table]] = []
+    parts: Parts = []
     shapes = reference.tensor_shapes(net.model, net.frames, header)
     unknown = net.ways.keys() - {shape.name for shape in shapes}
     assert not unknown, unknown
     for number, (name, shape, _, _) in enumerate(shapes):
         way = net.ways.get(name) or fitting(net.usual[number % len(net.usual)], name, shape)
-        table, count = table_of(way), math.prod(shape)
-        coded = (way.symbols * count)[:count] if way.symbols else draw(table, count, random)
+        if way.others:
+            coded, own = draw_classes(way, shape, random)
+        else:
+            table, count = table_of(way), math.prod(shape)
+            coded = (way.symbols * count)[:count] if way.symbols else draw(table, count, random)
+            own = [] if way.table is None else [(coded, table)]
+        parts += own
         symbols = coded
         if way.predicted:
             changes = np.frombuffer(coded, np.uint8).reshape(shape)
             symbols = reference.add_up(changes, way.zero).tobytes()
         heads |= tensor_fields(name, way, choose_scales(way, name, shape, symbols, random))
         crc = zlib.crc32(symbols, crc)
-        if way.table is not None:
-            parts.append((coded, table))
     words = encode(parts, net.state)
     return {
         "index": varint(index),

@@ -14,6 +14,7 @@ from nervcodec.config import (
     E_NERV,
     HNERV,
     NERV,
+    SHUFFLE,
     EncodeConfig,
     ModelConfig,
     TrainConfig,
@@ -24,8 +25,12 @@ from tools.bunny import bunny_path
 
 FORMAT = f"{FORMAT_MAJOR}.{FORMAT_MINOR}"
 
-PAPER_KERNEL = 5
-"""Largest kernel of HNeRV's stages."""
+PAPER_MODEL: dict[str, Any] = {
+    "largest_kernel": 5,
+    "upsampling": SHUFFLE,
+    "hfscm_spec": HfscmSpec(kernel=7),
+}
+"""What the papers have and the program by default has not."""
 
 PLAIN: dict[str, Any] = {"hfscm": False, "msfrp": False}
 
@@ -137,14 +142,13 @@ class Variant:
 
     def config(self, scale: Scale, clip: str, seed: int) -> EncodeConfig:
         described, params = scale.clip(clip)
-        parts = {"largest_kernel": PAPER_KERNEL} | self.model
+        parts = PAPER_MODEL | self.model
         stages = len(choose_strides(*described.coded, parts.get("network", HNERV)))
         parts.setdefault("hfscm_stages", tuple(range(stages - self.all_but_last)))
         changes = {"seed": seed, "epochs": self.epochs * scale.train.epochs} | self.train
         model = ModelConfig(
             params=round(self.size * params),
-            hfscm_spec=replace(HfscmSpec(), **self.block),
-            **parts,
+            **parts | {"hfscm_spec": replace(PAPER_MODEL["hfscm_spec"], **self.block)},
         )
         return EncodeConfig(
             train=replace(scale.train, **changes),
