@@ -41,7 +41,7 @@ CLIPS = (
 )
 BITS_PER_PIXEL = (0.03, 0.06, 0.12, 0.24)
 OWN_CRFS = (20, 26, 32, 38)
-CRFS = (20, 24, 28, 32, 36, 40)
+CRFS = (16, 20, 24, 28, 32, 36, 40)
 PRESETS = ("medium", "veryslow")
 ROUNDED_BITS = 7.2
 """What a parameter takes in a network that is rounded to 8 bits after its training."""

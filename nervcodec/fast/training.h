@@ -297,18 +297,32 @@ static void NAME(upsampled_row)(const float *map, long rows, long columns, int s
 static void NAME(add_upsampled_gradient)(const float *gradients, long rows, long columns,
                                          int stride, long row, float *sums, float *map)
 {
-    memset(sums - 1, 0, (columns + 2) * sizeof(float));
-    for (int phase = 0; phase < stride; phase++) {
-        float offset = ((float)phase + 0.5f) / (float)stride - 0.5f;
-        float share = offset < 0.0f ? -offset : offset;
-        long step = offset < 0.0f ? -1 : 1;
-        for (long x = 0; x < columns; x++)
-            sums[x] += (1.0f - share) * gradients[x * stride + phase];
-        for (long x = 0; x < columns; x++)
-            sums[x + step] += share * gradients[x * stride + phase];
+    if (stride == 2) {
+        long last = columns - 1;
+        for (long x = 1; x < last; x++) {
+            const float *g = gradients + 2 * x;
+            sums[x] = 0.75f * (g[0] + g[1]) + 0.25f * (g[-1] + g[2]);
+        }
+        /* What would go beyond the edges goes to the values there. */
+        const float *g = gradients + 2 * last;
+        sums[0] = gradients[0] + 0.75f * gradients[1] + (last > 0 ? 0.25f * gradients[2] : 0.0f);
+        if (last > 0)
+            sums[last] = 0.25f * g[-1] + 0.75f * g[0];
+        sums[last] += last > 0 ? g[1] : 0.25f * g[1];
+    } else {
+        memset(sums - 1, 0, (columns + 2) * sizeof(float));
+        for (int phase = 0; phase < stride; phase++) {
+            float offset = ((float)phase + 0.5f) / (float)stride - 0.5f;
+            float share = offset < 0.0f ? -offset : offset;
+            long step = offset < 0.0f ? -1 : 1;
+            for (long x = 0; x < columns; x++)
+                sums[x] += (1.0f - share) * gradients[x * stride + phase];
+            for (long x = 0; x < columns; x++)
+                sums[x + step] += share * gradients[x * stride + phase];
+        }
+        sums[0] += sums[-1];
+        sums[columns - 1] += sums[columns];
     }
-    sums[0] += sums[-1];
-    sums[columns - 1] += sums[columns];
     long near, far;
     float share = NAME(upsampling)(row, stride, rows, &near, &far);
     float *own = map + near * columns, *other = map + far * columns;
@@ -553,6 +567,20 @@ static void NAME(add_haar_gradient)(const float *bands, int height, int width, f
     }
 }
 
+/* A row of a lifted band: `line` is the band at the map's size, and becomes what phi's gradient is
+ * the sum of. Gradients are added to the map's; `slopes` are those of the band. */
+static void NAME(band_slopes)(const float *restrict values, const float *restrict given, float phi,
+                              long width, float *restrict line, float *restrict gradients,
+                              float *restrict slopes)
+{
+    for (long x = 0; x < width; x++) {
+        float slope = given[x] * NAME(gelu_slope)(phi * line[x] + values[x]);
+        gradients[x] += slope;
+        slopes[x] = phi * slope;
+        line[x] *= slope;
+    }
+}
+
 /* Gradients are added to those of phi. */
 static int32_t NAME(bands_backward)(const float *in, const float *phi, const float *gradients,
                                     int channels, int height, int width, float *in_gradients,
@@ -577,15 +605,8 @@ static int32_t NAME(bands_backward)(const float *in, const float *phi, const flo
             given += channels * map;
             for (long row = 0; row < height; row++) {
                 NAME(upsampled_row)(bands + band * size, rows, columns, 2, row, mixed, line);
-                const float *restrict from = values + row * width;
-                float *restrict own = to + row * width;
-                for (long x = 0; x < width; x++) {
-                    float slope = given[row * width + x] *
-                                  NAME(gelu_slope)(phi[band] * line[x] + from[x]);
-                    own[x] += slope;
-                    slopes[x] = phi[band] * slope;
-                    line[x] *= slope;
-                }
+                NAME(band_slopes)(values + row * width, given + row * width, phi[band], width, line,
+                                  to + row * width, slopes);
                 phi_gradients[band] += NAME(sum_of)(line, width);
                 NAME(add_upsampled_gradient)(slopes, rows, columns, 2, row, mixed,
                                              band_gradients + band * size);
