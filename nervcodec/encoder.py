@@ -41,7 +41,8 @@ from nervcodec.training.checkpoint import (
     checkpoint_key,
     checkpoint_path,
 )
-from nervcodec.training.trainer import Trainer, TrainProgress
+from nervcodec.training.progress import TrainProgress
+from nervcodec.training.trainer import Trainer
 from nervcodec.version import __version__
 from nervcodec.video.inputs import Source
 from nervcodec.video.passthrough import Passthrough

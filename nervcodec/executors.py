@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from nervcodec.config import PROCESSES, RAY, EncodeConfig
 from nervcodec.errors import HfsvError, UsageError
 from nervcodec.jobs import SegmentJob, SegmentResult, run_job
-from nervcodec.training.trainer import TrainProgress
+from nervcodec.training.progress import TrainProgress
 
 ATTEMPTS = 3
 """A job whose worker is lost so often is not to blame on the machines."""

@@ -33,7 +33,8 @@ from nervcodec.planning import source_digest
 from nervcodec.rate_control import fitting_rate_weight
 from nervcodec.reports import EncodeCallback, EncodeProgress
 from nervcodec.samples import Frames
-from nervcodec.training.trainer import Trainer, TrainProgress
+from nervcodec.training.progress import TrainProgress
+from nervcodec.training.trainer import Trainer
 from nervcodec.verification import stored_crop, stored_start
 from nervcodec.video.inputs import find_source
 from nervcodec.video.reader import SourceFrame, VideoReader

@@ -22,8 +22,9 @@ from nervcodec.inference import FramesDigest, SegmentRenderer, select_device
 from nervcodec.metrics import FrameStatistics
 from nervcodec.samples import Frames
 from nervcodec.training.checkpoint import TrainedSegment, TrainerState
+from nervcodec.training.progress import TrainedNetwork, TrainProgress
 from nervcodec.training.quantization import quantize, quantize_network
-from nervcodec.training.trainer import TrainedNetwork, Trainer, TrainProgress
+from nervcodec.training.trainer import Trainer
 
 
 @dataclass(frozen=True)

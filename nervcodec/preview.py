@@ -15,7 +15,7 @@ import numpy as np
 from nervcodec.errors import OutputError
 from nervcodec.files import atomic_output
 from nervcodec.samples import Frames
-from nervcodec.training.trainer import TrainProgress
+from nervcodec.training.progress import TrainProgress
 from nervcodec.video.still import png
 
 INTERVAL = 2.0

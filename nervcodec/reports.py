@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nervcodec.training.trainer import TrainProgress
+from nervcodec.training.progress import TrainProgress
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from nervcodec.config import TrainConfig
 from nervcodec.errors import OutputError
 from nervcodec.metrics import psnr
 from nervcodec.preview import MAX_POINTS, Preview, curve_svg
-from nervcodec.training.trainer import TrainProgress
+from nervcodec.training.progress import TrainProgress
 from nervcodec.video.reader import VideoReader
 from tests.synthetic import SMALLEST, moving_pattern, write_clip
 

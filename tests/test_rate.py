@@ -27,9 +27,10 @@ from nervcodec.config import (
 )
 from nervcodec.errors import TargetError, UsageError
 from nervcodec.rate_control import design_model
+from nervcodec.training.progress import TrainedNetwork
 from nervcodec.training.quantization import _cheaper, quantize, quantize_network
 from nervcodec.training.rate import EmbeddingSteps, WeightSteps
-from nervcodec.training.trainer import TrainedNetwork, Trainer
+from nervcodec.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 

@@ -24,10 +24,12 @@ from nervcodec.errors import CheckpointError
 from nervcodec.models.frame_decoder import FrameDecoder
 from nervcodec.training import schedule, trainer
 from nervcodec.training.checkpoint import TrainerState
+from nervcodec.training.order import FrameOrder
+from nervcodec.training.progress import TrainedNetwork, TrainProgress
 from nervcodec.training.quantization import quantize
 from nervcodec.training.schedule import Gains, Schedule, rate_factor
 from nervcodec.training.soap import Soap
-from nervcodec.training.trainer import TrainedNetwork, Trainer, TrainProgress
+from nervcodec.training.trainer import Trainer
 
 WIDTH, HEIGHT, COUNT = 26, 21, 5
 CPU = torch.device("cpu")
@@ -219,14 +221,14 @@ def test_another_seed_gives_other_bytes() -> None:
 
 def test_the_seed_decides_the_order_of_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     orders: list[list[int]] = []
-    original = Trainer._batches
+    original = FrameOrder.epoch
 
-    def record(self: Trainer) -> Any:
-        batches = list(original(self))
+    def record(self: FrameOrder, done: int) -> Any:
+        batches = list(original(self, done))
         orders.append([int(i) for batch in batches for i in batch])
         return iter(batches)
 
-    monkeypatch.setattr(Trainer, "_batches", record)
+    monkeypatch.setattr(FrameOrder, "epoch", record)
     train(seed=1, epochs=6)
     train(seed=2, epochs=6)
     assert all(sorted(order) == list(range(COUNT)) for order in orders)

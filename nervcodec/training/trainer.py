@@ -7,13 +7,10 @@ keeps the state between two steps.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.func import functional_call
@@ -32,6 +29,8 @@ from nervcodec.models.positions import frame_times
 from nervcodec.samples import Frames, peak, sample_type
 from nervcodec.training.checkpoint import Floats, TrainerState
 from nervcodec.training.losses import FrameWeights, SpectrumLoss
+from nervcodec.training.order import FrameOrder
+from nervcodec.training.progress import Proceed, ProgressCallback, TrainedNetwork, TrainProgress
 from nervcodec.training.quantized import QUANTIZED_FROM, QuantizedTraining, as_array
 from nervcodec.training.rate import rounded_values
 from nervcodec.training.schedule import WATCHED_FROM, Gains, Schedule, rate_factor
@@ -56,51 +55,6 @@ EMBEDDING_RATE = 3e-3
 AVERAGED_SHARE = 0.25
 """Share of an epoch over which the weights of a stopped training are averaged. At high learning
 rates single weights are noisy: on carphone the average gained 0.2 to 1.0 dB."""
-
-
-@dataclass(frozen=True)
-class TrainProgress:
-    """State of a training, for display.
-
-    Attributes:
-        psnr: mean over the current epoch's frames so far, from the training passes, in dB.
-        loss: of the latest step.
-        seconds_per_step: over the steps since this run's start, waiting for the callback left out.
-        eta: seconds left for this segment.
-        bytes: what the symbols would take now; None where the rate is not trained, or not yet.
-    """
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    psnr: float
-    loss: float
-    seconds_per_step: float
-    eta: float
-    bytes: int | None = None
-
-
-ProgressCallback = Callable[[TrainProgress], None]
-Proceed = Callable[[], bool]
-
-
-@dataclass(frozen=True)
-class TrainedNetwork:
-    """Tensors by name as the format lists them.
-
-    Attributes:
-        tensors: before quantization.
-        psnr: mean RGB PSNR in dB, of the quantized network where ``steps`` are given, else of the
-            float one; None if the training was stopped, when measuring would only keep the user
-            waiting.
-        steps: quantization steps that were trained: one of each tensor, one a channel of the
-            embedding. None if there were none, or not yet.
-    """
-
-    tensors: dict[str, npt.NDArray[np.float32]]
-    psnr: float | None
-    steps: dict[str, npt.NDArray[np.float32]] | None = None
 
 
 class Trainer:
@@ -134,22 +88,9 @@ class Trainer:
         # Torch computes little with uint16; the samples fit int16.
         samples = frames if bit_depth == 8 else frames.view(np.int16)
         self._frames = torch.from_numpy(samples).to(device)
-        self._epoch_steps: int = -(-count // config.batch)
-        self._schedule = Schedule(config.epochs * self._epoch_steps, config.seconds)
-        # One generator on the CPU: the same seed gives the same order on every device.
-        self._generator = torch.Generator().manual_seed(config.seed)
-        self._epoch_start = self._generator.get_state()
-        # All generators are put back, the GPUs' too, which manual_seed would set.
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            torch.manual_seed(config.seed)
-            encoder = None
-            if spec.time is None:
-                encoder = ContentEncoder(spec, width, height, *ENCODERS[config.encoder])
-            decoder = FrameDecoder(spec, width, height)
-        with torch.no_grad():
-            for name, parameter in decoder.named_parameters():
-                if name.endswith(".phi"):
-                    parameter.copy_(torch.tensor(config.phi))
+        self._order = FrameOrder(count, config.batch, config.seed)
+        self._schedule = Schedule(config.epochs * self._order.epoch_steps, config.seconds)
+        encoder, decoder = _networks(spec, config, width, height)
         self._encoder = None if encoder is None else encoder.to(device)
         self._decoder = decoder.to(device)
         self._times = None
@@ -202,7 +143,7 @@ class Trainer:
     @property
     def epochs_done(self) -> int:
         """Whole epochs done so far."""
-        return self._schedule.step // self._epoch_steps
+        return self._schedule.step // self._order.epoch_steps
 
     @property
     def finished(self) -> bool:
@@ -231,10 +172,9 @@ class Trainer:
         least = self._config.least_gain
         gains = Gains(0.0 if least is None else least)
         while not (self.finished or stopped):
-            self._epoch_start = self._generator.get_state()
             squared_errors: list[Tensor] = []
-            epoch, done = divmod(schedule.step, self._epoch_steps)
-            for indices in islice(self._batches(), done, None):
+            epoch, done = divmod(schedule.step, self._order.epoch_steps)
+            for indices in self._order.epoch(done):
                 loss, errors = self._step(indices)
                 squared_errors.append(errors)
                 stopped = proceed is not None and not proceed()
@@ -246,7 +186,7 @@ class Trainer:
                     progress(
                         TrainProgress(
                             epoch=epoch + 1,
-                            epochs=-(-schedule.steps // self._epoch_steps),
+                            epochs=-(-schedule.steps // self._order.epoch_steps),
                             step=schedule.step,
                             steps=schedule.steps,
                             psnr=_mean_psnr(torch.cat(squared_errors)),
@@ -297,11 +237,10 @@ class Trainer:
 
     def state(self) -> TrainerState:
         """A copy of everything that the rest of the training depends on."""
-        between = self._schedule.step % self._epoch_steps == 0
-        shuffler = self._generator.get_state() if between else self._epoch_start
+        shuffler = self._order.state(self._schedule.step)
         tensors = self._state_tensors()
         copies = {name: as_array(tensor).copy() for name, tensor in tensors.items()}
-        return TrainerState(self._schedule.step, shuffler.numpy().tobytes(), copies)
+        return TrainerState(self._schedule.step, shuffler, copies)
 
     @torch.no_grad()
     def restore(self, state: TrainerState) -> None:
@@ -322,12 +261,7 @@ class Trainer:
             optimizer.steps = state.step
         if self._quantized is not None:
             self._quantized.restored()
-        try:
-            shuffler = np.frombuffer(state.shuffler, dtype=np.uint8).copy()
-            self._generator.set_state(torch.from_numpy(shuffler))
-            self._epoch_start = self._generator.get_state()
-        except RuntimeError as exc:
-            raise CheckpointError("the checkpoint's generator cannot be restored") from exc
+        self._order.restore(state.shuffler)
         self._schedule.step = state.step
 
     def _state_tensors(self) -> dict[str, Tensor]:
@@ -369,14 +303,9 @@ class Trainer:
     @torch.no_grad()
     def _average(self) -> None:
         """Follow the weights with a lag of a share of an epoch, less at the beginning."""
-        lag = max(1.0, AVERAGED_SHARE * self._epoch_steps)
+        lag = max(1.0, AVERAGED_SHARE * self._order.epoch_steps)
         share = max(1 / lag, 9 / (self._schedule.step + 9))
         torch._foreach_lerp_(list(self._averages.values()), list(self._weights.values()), share)
-
-    def _batches(self) -> Iterator[Tensor]:
-        """Indices of one epoch's frames, shuffled, in batches."""
-        order = torch.randperm(len(self._frames), generator=self._generator)
-        return iter(torch.split(order, self._config.batch))
 
     def _targets(self, indices: Tensor) -> Tensor:
         """Frames as float32 in 0..1, (B, 3, H, W), channels last in memory."""
@@ -428,7 +357,7 @@ class Trainer:
         self._average()
         if active is not None:
             active.step(schedule.share, advance, min(1.0, 2 * falling))
-            due = schedule.step % max(LEAST_MEASURED, self._epoch_steps // 4) == 0
+            due = schedule.step % max(LEAST_MEASURED, self._order.epoch_steps // 4) == 0
             if due or schedule.finished:
                 active.measure()
         return loss.detach(), errors.detach()
@@ -467,6 +396,24 @@ class Trainer:
             raise HfsvError("the training diverged: lower the learning rate (--lr)")
         steps = None if self._begun is None else self._begun.steps()
         return TrainedNetwork(tensors, _mean_psnr(torch.cat(errors)) if errors else None, steps)
+
+
+def _networks(
+    spec: ModelSpec, config: TrainConfig, width: int, height: int
+) -> tuple[ContentEncoder | None, FrameDecoder]:
+    """Random ones of the configuration's seed; without an embedding there is no encoder."""
+    # All generators are put back, the GPUs' too, which manual_seed would set.
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(config.seed)
+        encoder = None
+        if spec.time is None:
+            encoder = ContentEncoder(spec, width, height, *ENCODERS[config.encoder])
+        decoder = FrameDecoder(spec, width, height)
+    with torch.no_grad():
+        for name, parameter in decoder.named_parameters():
+            if name.endswith(".phi"):
+                parameter.copy_(torch.tensor(config.phi))
+    return encoder, decoder
 
 
 def _mean_psnr(squared_errors: Tensor) -> float:
