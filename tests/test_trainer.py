@@ -307,7 +307,19 @@ def test_progress_counts_epochs_and_steps(monkeypatch: pytest.MonkeyPatch) -> No
     assert all((r.epochs, r.steps) == (3, 9) for r in reports)
     assert all(r.loss > 0 and 0 < r.psnr < 100 and r.seconds_per_step > 0 for r in reports)
     assert reports[-1].eta == 0
-    assert reports[0].eta == pytest.approx(8 * reports[0].seconds_per_step)
+    left = 8 - trainer.FREE_SAVING * 4.5  # of which the content encoder is left out
+    assert reports[0].eta == pytest.approx(left * reports[0].seconds_per_step)
+
+
+def test_the_time_left_counts_what_the_later_steps_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "REPORT_SECONDS", 0.0)
+    reports: list[TrainProgress] = []
+    train(reports.append, epochs=10, batch=COUNT)
+    begun, free = 7 * trainer.ROUNDED_COST, 5 * trainer.FREE_SAVING
+    assert reports[0].eta == pytest.approx((9 + begun - free) * reports[0].seconds_per_step)
+    after, left = reports[5], 4 * (1 + trainer.ROUNDED_COST - trainer.FREE_SAVING)
+    done = 6 + 3 * trainer.ROUNDED_COST - trainer.FREE_SAVING
+    assert after.eta == pytest.approx(6 * after.seconds_per_step * left / done)
 
 
 def test_progress_is_rare_but_the_end_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,7 +92,12 @@ class QuantizedTraining:
 
     def due(self, share: float) -> bool:
         """Whether the step after that share of the training is made with rounded tensors."""
-        return share >= QUANTIZED_FROM or self._going_on
+        return share >= self.begins_at
+
+    @property
+    def begins_at(self) -> float:
+        """Share of the training after which steps are made with rounded tensors."""
+        return 0.0 if self._going_on else QUANTIZED_FROM
 
     @property
     def _going_on(self) -> bool:
