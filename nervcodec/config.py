@@ -180,8 +180,7 @@ class ModelConfig:
         hfscm, msfrp: the paper's parts, for each of the networks.
         hfscm_spec: shape of the attention blocks; the paper's kernel is 7.
         hfscm_stages: numbers of the stages that carry HFSCM, negative ones from the last; None
-            for all of them or, where PixelShuffle upsamples, all but the last, where it then
-            costs most and brings least.
+            for all but the last, where it costs most and brings least.
         upsampling: one of :data:`UPSAMPLINGS`; None for bilinear resizing after the first stage
             where HNeRV has HFSCM, whose convolutions follow it, else PixelShuffle as in the paper.
         msfrp_after: add what is reused to the frame, not to what its tanh is taken of.

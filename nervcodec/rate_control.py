@@ -181,7 +181,7 @@ def _carrying(config: ModelConfig, stages: int) -> set[int]:
     if not config.hfscm:
         return set()
     if config.hfscm_stages is None:
-        return set(range(stages if config.bilinear else max(1, stages - 1)))
+        return set(range(max(1, stages - 1)))
     if any(not -stages <= number < stages for number in config.hfscm_stages):
         raise UsageError(f"hfscm-stages {config.hfscm_stages}: the network has {stages} stages")
     return {number % stages for number in config.hfscm_stages}

