@@ -25,7 +25,7 @@ from nervcodec.errors import (
     InterruptedEncode,
 )
 from nervcodec.executors import Executor, choose_executor, threads_of
-from nervcodec.files import atomic_output, check_output, file_digest
+from nervcodec.files import atomic_output, check_name, check_output, file_digest
 from nervcodec.inference import FramesDigest, SegmentRenderer, select_device
 from nervcodec.jobs import SegmentJob, SegmentResult, checking_seconds, segment_payload
 from nervcodec.metrics import FrameStatistics, bits_per_pixel
@@ -197,6 +197,9 @@ class _Encode:
     def _open_checkpoint(self) -> None:
         """Take over an earlier run's checkpoint, or say that it will be lost."""
         path = self._keeper.path
+        if not (self._config.resume or self._config.checkpoint_seconds > 0):
+            return
+        check_name(path)
         if self._config.resume:
             if self._keeper.resume():
                 self._say("resume", f"going on from {path}")
@@ -204,7 +207,7 @@ class _Encode:
                 self._say("resume", f"no checkpoint at {path}: starting from the beginning")
             if not self._keeper.wrote(self._output):
                 check_output(self._source.path, self._output, self._config.overwrite)
-        elif path.exists() and self._config.checkpoint_seconds > 0:
+        elif path.exists():
             text = f"{path} of an earlier encode will be replaced; --resume would go on from it"
             self._say("resume", "", (text,))
 

@@ -22,18 +22,32 @@ def check_output(source: Path | None, output: Path, overwrite: bool) -> None:
     Raises:
         UsageError, OutputExistsError, OutputError
     """
-    if (
-        source is not None
-        and output.exists()
-        and source.exists()
-        and os.path.samefile(source, output)
-    ):
+    check_name(output)
+    if source is not None and _are_one(source, output):
         raise UsageError(f"{output}: output and input are the same file")
     if output.is_dir():
         raise OutputError(f"{output}: is a folder, not a file")
     if output.exists() and not overwrite:
         raise OutputExistsError(f"{output}: exists already (-y overwrites it)")
     _check_writable(output.parent, output)
+
+
+def _are_one(source: Path, output: Path) -> bool:
+    return os.path.exists(source) and output.exists() and os.path.samefile(source, output)
+
+
+def check_name(path: Path) -> None:
+    """Refuse a name that the system cannot give a file: one that is too long, for instance.
+
+    Raises:
+        OutputError
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass  # not there, or not to be seen: what it means is for others to say
+    except OSError as exc:
+        raise OutputError(f"{path}: cannot be written ({exc.strerror})") from exc
 
 
 @contextmanager
@@ -69,6 +83,7 @@ def check_folder(output: Path, overwrite: bool) -> None:
     Raises:
         OutputExistsError, OutputError
     """
+    check_name(output)
     exists = os.path.lexists(output)
     if exists and not output.is_dir():
         raise OutputError(f"{output}: is a file, not a folder")

@@ -140,7 +140,7 @@ def choose_target(
 
 def _kind(output: str) -> str:
     path = Path(output)
-    if output.endswith(os.sep) or path.is_dir():
+    if output.endswith(os.sep) or os.path.isdir(path):
         return PNG
     suffix = path.suffix.lower()
     if suffix in CONTAINERS:

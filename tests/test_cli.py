@@ -80,6 +80,9 @@ def listing(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+LONG = 300 * "x"
+"""More than a file's name may have on any usual system."""
+
 BAD = [
     (["encode", "missing.mp4", "new.hfsv"], 3, "missing.mp4"),
     (["encode", "text.mp4", "new.hfsv"], 3, "text.mp4"),
@@ -128,6 +131,14 @@ BAD = [
     (["verify", "flipped.hfsv"], 4, "checksum"),
     (["verify", "good.hfsv", "--source", "missing.mp4"], 3, "missing.mp4"),
     (["--config", "missing.toml", "info", "good.hfsv"], 2, "missing.toml"),
+    (["encode", f"{LONG}.mp4", "new.hfsv"], 3, "name is too long"),
+    (["encode", "in.mp4", f"{LONG}.hfsv"], 1, "name too long"),
+    (["encode", "in.mp4", f"{LONG[:249]}.hfsv"], 1, ".checkpoint: cannot be written"),
+    (["encode", f"{LONG}.rgb", "new.hfsv", "--input-res", "8x8"], 3, "name is too long"),
+    (["decode", "good.hfsv", f"{LONG}.mp4"], 1, "name too long"),
+    (["decode", "good.hfsv", f"{LONG}/"], 1, "name too long"),
+    (["decode", f"{LONG}.hfsv", "new.mp4"], 4, "name too long"),
+    (["compare", "in.mp4", "-o", LONG], 1, "name too long"),
 ]
 
 

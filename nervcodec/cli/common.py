@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from fractions import Fraction
@@ -167,7 +168,7 @@ def may_overwrite(output: Path, overwrite: bool) -> bool:
     Raises:
         OutputExistsError: if the person says no.
     """
-    if overwrite or not output.is_file():
+    if overwrite or not os.path.isfile(output):
         return overwrite
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False

@@ -31,6 +31,13 @@ def temp_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def _is_named_pipe(source: str) -> bool:
+    try:
+        return Path(source).is_fifo()
+    except OSError:  # what is wrong with the name is told by who opens it
+        return False
+
+
 @contextmanager
 def input_file(source: str, temp: Path | None, quiet: bool, as_json: bool) -> Iterator[Path]:
     """The input as a file: itself, or a temporary one with all that comes from a pipe.
@@ -42,7 +49,7 @@ def input_file(source: str, temp: Path | None, quiet: bool, as_json: bool) -> It
         UsageError: if standard input is a terminal.
         OutputError: if it cannot be kept.
     """
-    if source != STDIO and not Path(source).is_fifo():
+    if source != STDIO and not _is_named_pipe(source):
         yield Path(source)
         return
     name = STANDARD_INPUT if source == STDIO else source

@@ -86,7 +86,7 @@ def _check_extras() -> None:
 
 
 def _folder(output: Path) -> Path:
-    if output.exists() and not output.is_dir():
+    if os.path.exists(output) and not output.is_dir():
         raise OutputExistsError(f"{output}: is a file; the report is a folder")
     try:
         output.mkdir(parents=True, exist_ok=True)

@@ -104,7 +104,7 @@ def find_source(
 def _raw_source(path: Path, raw: tuple[int, int, str], options: Mapping[str, str]) -> Source:
     width, height, pixel_format = raw
     frame_bytes = _frame_bytes(width, height, pixel_format)
-    frames, rest = divmod(path.stat().st_size if path.is_file() else 0, frame_bytes)
+    frames, rest = divmod(path.stat().st_size if os.path.isfile(path) else 0, frame_bytes)
     if rest:
         raise InputVideoError(
             f"{file_name(path)}: {rest} bytes are left over after {frames} frames of "
