@@ -46,10 +46,12 @@ PRESETS = ("medium", "veryslow")
 ROUNDED_BITS = 7.2
 """What a parameter takes in a network that is rounded to 8 bits after its training."""
 
-TRAINED, ROUNDED, HNERV_ROUNDED = "nervcodec", "rounded", "hnerv-rounded"
-NETWORKS = (TRAINED, ROUNDED, HNERV_ROUNDED)
+TRAINED, WHOLE = "nervcodec", "nervcodec-whole"
+ROUNDED, HNERV_ROUNDED = "rounded", "hnerv-rounded"
+NETWORKS = (TRAINED, WHOLE, ROUNDED, HNERV_ROUNDED)
 LABELS = {
     TRAINED: "nervcodec",
+    WHOLE: "nervcodec, HFSCM in all stages",
     ROUNDED: "HFS-HNeRV, Adam, rounded to 8 bits",
     HNERV_ROUNDED: "HNeRV, Adam, rounded to 8 bits",
 }
@@ -86,9 +88,11 @@ def config_of(job: Job, threads: int | None) -> EncodeConfig:
         overwrite=True,
         resume=True,
     )
-    if job.series == TRAINED:
+    stages = tuple(range(len(choose_strides(*clip.coded))))
+    if job.series in (TRAINED, WHOLE):
         train = TrainConfig(epochs=job.epochs, rate_weight=rate_weight(job.point))
-        return replace(config, train=train)
+        carrying = stages if job.series == WHOLE else None
+        return replace(config, train=train, model=ModelConfig(hfscm_stages=carrying))
     with VideoReader(clip.path(), crop=clip.crop, size=clip.size, max_frames=clip.frames) as reader:
         frames = sum(1 for _ in reader)
     width, height = clip.coded
@@ -108,7 +112,7 @@ def config_of(job: Job, threads: int | None) -> EncodeConfig:
             **PAPER_MODEL,
             hfscm=extended,
             msfrp=extended,
-            hfscm_stages=tuple(range(len(choose_strides(width, height)))),
+            hfscm_stages=stages,
         ),
     )
 
@@ -161,7 +165,7 @@ def jobs(
                         yield Job(name, f"{codec}-{preset}", crf)
         for network in NETWORKS:
             if network in series:
-                for point in crfs if network == TRAINED else rates:
+                for point in crfs if network in (TRAINED, WHOLE) else rates:
                     yield Job(name, network, point, epochs)
 
 
