@@ -245,6 +245,7 @@ def _ours(info: FileInfo) -> dict[str, Any]:
                 *segment.model.grid(info.header.width, info.header.height),
             ],
             "hfscm": [stage.hfscm for stage in segment.model.stages],
+            "bilinear": [stage.bilinear for stage in segment.model.stages],
             "msfrp_stage": segment.model.msfrp_stage,
         }
         for segment in info.segments

@@ -122,6 +122,17 @@ def test_every_frozen_table_occurs() -> None:
     assert found == set(range(64))
 
 
+def test_every_number_of_classes_that_differs_occurs() -> None:
+    counts = {
+        len(tensor.tables) * tensor.predicted
+        for name in VALID
+        for segment in reference_decoder.parse(path_of(name).read_bytes()).segments
+        for tensor in segment.tensors
+        if tensor.name in reference_decoder.OF_FRAMES
+    }
+    assert counts >= {0, 1, 3, 11}
+
+
 def test_every_kind_of_network_occurs() -> None:
     models = [segment["model"] for name in VALID for segment in described(name)["segments"]]
     blocks = [model["hfscm"] for model in models if model["hfscm"]]
@@ -135,6 +146,8 @@ def test_every_kind_of_network_occurs() -> None:
     kinds = {(model["hfscm"] is None, model["msfrp_stage"] is None) for model in models}
     assert len(kinds) == 4
     masks = {tuple(stage["hfscm"] for stage in model["stages"]) for model in models}
+    bilinear = {tuple(stage["bilinear"] for stage in model["stages"]) for model in models}
+    assert {(True,), (False, False), (True, False, True, True)} <= bilinear
     assert {(True, False), (False, True), (True, True), (True, True, True)} <= masks
     places = {
         (model["msfrp_stage"], len(model["stages"]))
