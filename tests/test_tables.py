@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from format_helpers import SIGNATURE, SPEC, spec_constants, spec_table
 
-from nervcodec.bitstream import container, entropy, segment, stream, syntax, wire
+from nervcodec.bitstream import coding, container, entropy, stream, syntax, wire
 from nervcodec.bitstream.container import ChunkType
 from nervcodec.bitstream.tables import FIRST_RATIO, all_tables, frozen_table, tables_digest
 from nervcodec.bitstream.tensors import Limits
@@ -144,9 +144,9 @@ def test_the_scales_limits_are_those_of_the_spec() -> None:
     found = re.search(r"`b` in (0x[0-9A-F]+)\.\.(0x[0-9A-F]+)", section("5.3"))
     assert found is not None
     low, high = (ast.literal_eval(text) for text in found.groups())
-    assert (low, high) == (segment.MIN_SCALE_BITS, segment.MAX_SCALE_BITS)
+    assert (low, high) == (coding.MIN_SCALE_BITS, coding.MAX_SCALE_BITS)
     bits = np.array([low, high], dtype=np.uint16)
-    assert segment.scale_values(bits).tolist() == [2.0**-40, 2.0**20]
+    assert coding.scale_values(bits).tolist() == [2.0**-40, 2.0**20]
 
 
 def test_the_matrices_are_those_of_the_spec() -> None:
