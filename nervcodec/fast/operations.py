@@ -115,50 +115,32 @@ class _Gelu(Function):
         return out
 
 
-class _ShuffledGelu(Function):
-    """PixelShuffle and GELU."""
+SHUFFLE, UPSAMPLE = "shuffle", "upsample"
+"""What enlarges a map, by the names of its kernels: PixelShuffle or bilinear resizing."""
+
+
+class _EnlargedGelu(Function):
+    """A map at ``stride`` times its size, and GELU."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, stride: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, stride: int, way: str) -> Tensor:
         x = x.contiguous()
         images, inputs, height, width = x.shape
-        channels = inputs // stride**2
+        channels = inputs // stride**2 if way == SHUFFLE else inputs
         # Images are as so many channels more.
-        ctx.shape = (images * channels, height, width, stride)
+        ctx.way, ctx.shape = way, (images * channels, height, width, stride)
         out = x.new_empty(images, channels, height * stride, width * stride)
-        _call("hfsv_shuffle_forward", x, *ctx.shape, out)
+        _call(f"hfsv_{way}_forward", x, *ctx.shape, out)
         ctx.save_for_backward(x)
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
         out = torch.empty_like(x)
-        _call("hfsv_shuffle_backward", x, gradient.contiguous(), *ctx.shape, out)
-        return out, None
-
-
-class _UpsampledGelu(Function):
-    """Bilinear resizing and GELU."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, stride: int) -> Tensor:
-        x = x.contiguous()
-        images, channels, height, width = x.shape
-        ctx.shape = (images * channels, height, width, stride)
-        out = x.new_empty(images, channels, height * stride, width * stride)
-        _call("hfsv_upsample_forward", x, *ctx.shape, out)
-        ctx.save_for_backward(x)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
-        out = torch.empty_like(x)
-        _call("hfsv_upsample_backward", x, gradient.contiguous(), *ctx.shape, out)
-        return out, None
+        _call(f"hfsv_{ctx.way}_backward", x, gradient.contiguous(), *ctx.shape, out)
+        return out, None, None
 
 
 class _Gate(Function):
@@ -257,12 +239,12 @@ class FastOperations(Operations):
     def shuffled_gelu(self, x: Tensor, stride: int) -> Tensor:
         if not _single(x):
             return super().shuffled_gelu(x, stride)
-        return _applied(_ShuffledGelu, x, stride)
+        return _applied(_EnlargedGelu, x, stride, SHUFFLE)
 
     def upsampled_gelu(self, x: Tensor, stride: int) -> Tensor:
         if not _single(x):
             return super().upsampled_gelu(x, stride)
-        return _applied(_UpsampledGelu, x, stride)
+        return _applied(_EnlargedGelu, x, stride, UPSAMPLE)
 
     def gate(self, x: Tensor, logits: Tensor) -> Tensor:
         return _applied(_Gate, x, logits) if _single(x) else super().gate(x, logits)
