@@ -1,7 +1,7 @@
 """How much embeddings changed lately, place by place: by what their changes are classed (5.4).
 
 A change is likely where the frames before changed, there and around it. Each class of a tensor has
-a table of its own in :mod:`nervcodec.bitstream.segment`.
+a table of its own in :mod:`nervcodec.bitstream.coding`.
 """
 
 from __future__ import annotations
