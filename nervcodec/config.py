@@ -64,6 +64,9 @@ PROCESSES, RAY = "processes", "ray"
 EXECUTORS = (PROCESSES, RAY)
 """Where segments are trained side by side."""
 
+MIN_PSNR, MAX_PSNR = 5.0, 80.0
+"""Of a quality that can be asked for, in dB."""
+
 MAX_RATE = 1_000_000
 """Frames a second, and the denominator of their fraction."""
 
@@ -305,6 +308,8 @@ class EncodeConfig:
             FFmpeg's scdet measures it (10 is its default); None for no such cuts.
         size_target: what the file's length must not exceed, see :class:`SizeTarget`; None for
             whatever comes of ``train.rate_weight``.
+        min_psnr: what the mean RGB PSNR of each segment's frames is to reach at least, in dB, in
+            as few bytes as possible; None likewise.
         time: how long the encode may take, whose training then has as many steps as fit;
             None for ``train.epochs``.
         audio, subtitles: pass the source's streams of these kinds through.
@@ -336,6 +341,7 @@ class EncodeConfig:
     keyint: int | timedelta | None = None
     scene_cut: float | None = None
     size_target: SizeTarget | None = None
+    min_psnr: float | None = None
     time: timedelta | None = None
     audio: bool = True
     subtitles: bool = True
@@ -360,6 +366,12 @@ class EncodeConfig:
         _require(
             self.time is None or self.time > timedelta(), "time", self.time, "must be more than 0"
         )
+        if self.min_psnr is not None:
+            in_range = MIN_PSNR <= self.min_psnr <= MAX_PSNR
+            _require(in_range, "min-psnr", self.min_psnr, f"not in {MIN_PSNR:g}..{MAX_PSNR:g} dB")
+            _require(self.size_target is None, "min-psnr", self.min_psnr, "excludes a size")
+            trained = self.train.rate_weight != 0
+            _require(trained, "min-psnr", self.min_psnr, "needs a training with quantization")
         rate = self.input_rate
         _require(
             rate is None or (0 < rate <= MAX_RATE and rate.denominator <= MAX_RATE),

@@ -27,7 +27,13 @@ from nervcodec.errors import (
 from nervcodec.executors import Executor, choose_executor, threads_of
 from nervcodec.files import atomic_output, check_name, check_output, file_digest
 from nervcodec.inference import FramesDigest, SegmentRenderer, select_device
-from nervcodec.jobs import SegmentJob, SegmentResult, checking_seconds, segment_payload
+from nervcodec.jobs import (
+    LeastQuality,
+    SegmentJob,
+    SegmentResult,
+    checking_seconds,
+    segment_payload,
+)
 from nervcodec.metrics import FrameStatistics, bits_per_pixel
 from nervcodec.planning import EncodePlan, lost_parts, open_source, plan_encode, source_digest
 from nervcodec.preview import Preview
@@ -300,6 +306,7 @@ class _Encode:
                 self._config.device,
                 trained=self._keeper.segment(index),
                 budget=None if self._budgets is None else self._budgets[index],
+                min_psnr=self._config.min_psnr,
             )
             if job.trained is None and state:
                 job = replace(job, state=self._keeper.state, seconds=self._keeper.seconds)
@@ -342,6 +349,7 @@ class _Encode:
             self._device,
             self._reader.bit_depth,
             None if self._budgets is None else self._budgets[index],
+            self._config.min_psnr,
         )
         width, height = self._reader.out_width, self._reader.out_height
         before, total = sum(plan.lengths[:index]), plan.frames
@@ -374,7 +382,13 @@ class _Encode:
         # Who stops early gets what there is, even where it is longer: steps may not be trained yet.
         kept = self._budgets is not None and trainer.finished
         budget = self._budgets[index] if kept and self._budgets else None
-        payload = segment_payload(network, index, before, len(frames), model, width, height, budget)
+        quality = None
+        if self._config.min_psnr is not None and trainer.finished:
+            header = file_header(self._reader, plan, 1)
+            quality = LeastQuality(self._config.min_psnr, frames, header, self._device)
+        payload = segment_payload(
+            network, index, before, len(frames), model, width, height, budget, quality
+        )
         trained = TrainedSegment(payload, network.psnr, seconds())
         if trainer.finished:
             self._keeper.add(trained)
@@ -458,9 +472,19 @@ class _Encode:
             train_seconds=sum(c.trained.seconds for c in coded),
             seconds=seconds,
             audio_streams=audio.streams if audio else (),
-            warnings=lost_parts(self._reader, clip, audio),
+            warnings=(*lost_parts(self._reader, clip, audio), *self._missed(interrupted)),
             interrupted=interrupted,
         )
+
+    def _missed(self, interrupted: bool) -> tuple[str, ...]:
+        """A warning where the quality that was asked for was not reached."""
+        wanted, reached = self._config.min_psnr, self._statistics.psnr
+        if wanted is None or interrupted or reached >= wanted:
+            return ()
+        text = f"{reached:.2f} dB are less than the {wanted:g} dB asked for; more parameters"
+        warning = f"{text} (--params) or a longer training (--preset) come nearer"
+        self._say("verify", "", (warning,))
+        return (warning,)
 
 
 def _key(source_digest: str, config: EncodeConfig) -> str:
@@ -479,6 +503,7 @@ def _key(source_digest: str, config: EncodeConfig) -> str:
         frames=[config.crop, config.size, config.frames, str(config.keyint), config.scene_cut],
         bit_depth=config.bit_depth,
         size_target=None if config.size_target is None else asdict(config.size_target),
+        min_psnr=config.min_psnr,
         time=str(config.time),
         part=[str(config.start), str(config.end), config.allow_damaged],
     )

@@ -23,7 +23,7 @@ from nervcodec.metrics import FrameStatistics
 from nervcodec.samples import Frames
 from nervcodec.training.checkpoint import TrainedSegment, TrainerState
 from nervcodec.training.progress import TrainedNetwork, TrainProgress
-from nervcodec.training.quantization import quantize, quantize_network
+from nervcodec.training.quantization import quantize, quantize_network, quantize_to_psnr
 from nervcodec.training.trainer import Trainer
 
 
@@ -40,6 +40,7 @@ class SegmentJob:
         state: of a training to go on with, on which ``seconds`` were spent; None to begin.
         trained: the outcome, if the segment is trained and only to be measured.
         budget: bytes of the SEGM payload at most; None for what comes of the training.
+        min_psnr: of the frames, in dB; likewise.
     """
 
     index: int
@@ -54,6 +55,34 @@ class SegmentJob:
     seconds: float = 0.0
     trained: TrainedSegment | None = None
     budget: int | None = None
+    min_psnr: float | None = None
+
+
+@dataclass(frozen=True)
+class LeastQuality:
+    """What a segment's frames are to reach.
+
+    Attributes:
+        psnr: mean RGB PSNR in dB.
+        frames: the source's, (N, H, W, 3).
+    """
+
+    psnr: float
+    frames: Frames
+    header: StreamHeader
+    device: torch.device
+
+    def reached(self, segment: Segment) -> float:
+        """The PSNR of the segment's frames, by the fast path."""
+        header = self.header
+        statistics = FrameStatistics(with_ms_ssim=False, bit_depth=header.bit_depth)
+        renderer = SegmentRenderer(
+            segment, header.width, header.height, bit_depth=header.bit_depth, device=self.device
+        )
+        made = renderer.frames(range(len(self.frames)))
+        for original, frame in zip(self.frames, made, strict=True):
+            statistics.add(original, frame)
+        return statistics.psnr
 
 
 @dataclass(frozen=True)
@@ -95,17 +124,31 @@ def segment_payload(
     width: int,
     height: int,
     budget: int | None = None,
+    quality: LeastQuality | None = None,
 ) -> bytes:
     """Quantize and code a trained network: the SEGM payload, of ``budget`` bytes at most.
+
+    Args:
+        quality: what it keeps, where it can.
 
     Raises:
         TargetError: where it does not fit.
     """
 
+    def segment(tensors: Sequence[QuantizedTensor]) -> Segment:
+        return Segment(index, first_frame, frames, model, tuple(tensors))
+
     def coded(tensors: Sequence[QuantizedTensor]) -> bytes:
-        return encode_segment(Segment(index, first_frame, frames, model, tuple(tensors)))[0]
+        return encode_segment(segment(tensors))[0]
 
     specs = tensor_specs(model, width, height, frames)
+    if quality is not None and network.steps is not None:
+        wanted = quality
+
+        def psnr(tensors: Sequence[QuantizedTensor]) -> float:
+            return wanted.reached(segment(tensors))
+
+        return coded(quantize_to_psnr(specs, network.tensors, network.steps, psnr, wanted.psnr))
     return coded(quantize_network(specs, network.tensors, network.steps, coded, budget))
 
 
@@ -115,13 +158,17 @@ def train_segment(
     """Train, quantize and code a segment, to the end of its schedule."""
     started = time.perf_counter()
     header, count = job.header, len(job.frames)
+    device, quality = select_device(job.device), None
+    if job.min_psnr is not None:
+        quality = LeastQuality(job.min_psnr, job.frames, header, device)
     trainer = Trainer(
         job.frames,
         job.model,
         job.train,
-        select_device(job.device),
+        device,
         header.bit_depth,
         job.budget,
+        job.min_psnr,
     )
     if job.state is not None:
         trainer.restore(job.state)
@@ -135,6 +182,7 @@ def train_segment(
         header.width,
         header.height,
         job.budget,
+        quality,
     )
     seconds = job.seconds + time.perf_counter() - started
     return TrainedSegment(payload, network.psnr, seconds)

@@ -223,7 +223,14 @@ def test_a_size_that_nothing_reaches_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--crf", "20", "--target-size", "5k"], ["--lambda", "0", "--bpp", "0.1"], ["--crf", "61"]],
+    [
+        ["--crf", "20", "--target-size", "5k"],
+        ["--lambda", "0", "--bpp", "0.1"],
+        ["--crf", "61"],
+        ["--min-psnr", "30", "--bpp", "0.1"],
+        ["--min-psnr", "30", "--crf", "20"],
+        ["--target-size", ""],
+    ],
 )
 def test_options_that_exclude_each_other(
     tmp_path: Path, source: Path, arguments: list[str]

@@ -158,7 +158,8 @@ def encode_command(
     """Encode the video IN to the .hfsv file OUT.
 
     A network is trained to reproduce the frames; that takes minutes to hours. How large the file
-    becomes is a matter of --crf, or of a size to keep to: --target-size, --bitrate or --bpp.
+    becomes is a matter of --crf, of a size to keep to (--target-size, --bitrate or --bpp), or of a
+    quality to reach: --min-psnr.
 
     IN may be - for standard input, or a folder of pictures with a number in their names; OUT may
     be - for standard output, which gets the file when it is finished.
@@ -172,6 +173,7 @@ def encode_command(
       hfsv encode in.mp4 out.hfsv --crf 26 --preset slow
       hfsv encode in.mp4 out.hfsv --target-size 80k
       hfsv encode in.mp4 out.hfsv --bitrate 120k --time 30m
+      hfsv encode in.mp4 out.hfsv --min-psnr 34
       hfsv encode in.mp4 out.hfsv --params 60k --preset fast
       hfsv encode in.mp4 out.hfsv --crop 1280x640 --size 320x160
       hfsv encode film.mkv out.hfsv -ss 1:02.5 -t 10
@@ -273,6 +275,7 @@ def _config(raw: RawFormat | None, overwrite: bool, options: dict[str, Any]) -> 
         keyint=position(options["keyint"]) if options["keyint"] else None,
         scene_cut=options["scene_cut"],
         size_target=size_target(options),
+        min_psnr=options["min_psnr"],
         time=options["time"],
         audio=not options["no_audio"],
         subtitles=not options["no_subtitles"],

@@ -34,6 +34,13 @@ _OPTIONS = (
     ),
     click.option("--bpp", type=float, metavar="BITS", help="Bits a pixel of the video alone."),
     click.option(
+        "--min-psnr",
+        type=float,
+        metavar="DB",
+        help="The frames' mean RGB PSNR, of each segment, becomes at least so high and hardly "
+        "higher.",
+    ),
+    click.option(
         "--params",
         metavar="N",
         help="Decoder parameters and embedding values, such as 60k or 1.5M, half a byte each. "
@@ -63,9 +70,10 @@ def chosen_rate_weight(options: dict[str, Any]) -> float | None:
         UsageError: if the options exclude each other.
     """
     given = [f"--{name}" for name in ("crf", "lambda") if options.get(_key(name)) is not None]
-    sizes = [f"--{name}" for name in ("target-size", "bitrate", "bpp") if options.get(_key(name))]
-    if len(given) + len(sizes) > 1:
-        raise UsageError(f"{' and '.join(given + sizes)} exclude each other: leave all but one out")
+    goals = ("target-size", "bitrate", "bpp", "min-psnr")
+    given += [f"--{name}" for name in goals if options.get(_key(name)) is not None]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} exclude each other: leave all but one out")
     if options.get("rate_weight") is not None:
         return float(options["rate_weight"])
     return None if options.get("crf") is None else rate_weight(options["crf"])
@@ -77,9 +85,9 @@ def size_target(options: dict[str, Any]) -> SizeTarget | None:
     Raises:
         UsageError: if it is no number, or not more than 0.
     """
-    if options["target_size"]:
+    if options["target_size"] is not None:
         return SizeTarget(bytes=parse_count(options["target_size"]))
-    if options["bitrate"]:
+    if options["bitrate"] is not None:
         return SizeTarget(bit_rate=parse_count(options["bitrate"]))
     if options["bpp"] is not None:
         return SizeTarget(bits_per_pixel=options["bpp"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,16 @@ COARSEST = 64.0
 """Factor by which trained steps are made coarser at most."""
 PRECISION = 2e-3
 """To which these are found: a step has 8 bits."""
+
+FINEST = 1 / 4
+"""Factor by which trained steps are made finer at most, for a quality."""
+PSNR_PRECISION = 0.01
+"""dB by which a quality asked for may be exceeded."""
+PSNR_MARGIN = 0.002
+"""dB by which it is exceeded at least: the file is measured in float64."""
+PSNR_SLOPE = 2.0
+"""dB that steps e times as large cost at least, for the first guess."""
+PSNR_TRIES = 10
 
 
 def quantize_network(
@@ -51,6 +62,7 @@ def quantize_network(
         TargetError: where it does not fit.
     """
     trained = steps or {}
+    coarser = partial(_coarser, specs, values, trained)
 
     def cheaper(price: float) -> tuple[QuantizedTensor, ...]:
         return tuple(
@@ -59,10 +71,6 @@ def quantize_network(
             else tensor
             for tensor in result
         )
-
-    def coarser(factor: float) -> tuple[QuantizedTensor, ...]:
-        scaled = {name: _upper_half(step * np.float32(factor)) for name, step in trained.items()}
-        return tuple(quantize(spec, values[spec.name], scaled.get(spec.name)) for spec in specs)
 
     def fits(tensors: Sequence[QuantizedTensor]) -> bool:
         return limit is None or len(coded(tensors)) <= limit
@@ -78,6 +86,54 @@ def quantize_network(
         f"a network does not fit {limit} bytes: give it fewer parameters (--params) or "
         "more epochs (--preset)"
     )
+
+
+def quantize_to_psnr(
+    specs: Sequence[TensorSpec],
+    values: Mapping[str, Values],
+    steps: Mapping[str, Values],
+    psnr: Callable[[Sequence[QuantizedTensor]], float],
+    least: float,
+) -> tuple[QuantizedTensor, ...]:
+    """Symbols by the coarsest steps, all alike times as large, that keep a quality.
+
+    Where the trained steps miss it, and steps a quarter as large too, it is the trained ones.
+
+    Args:
+        steps: trained ones, by name.
+        psnr: of the frames with such tensors, in dB.
+        least: what it is to be.
+    """
+    wanted = least + PSNR_MARGIN
+    low, high = math.log(FINEST), math.log(COARSEST)
+    at, slope = 0.0, PSNR_SLOPE
+    found, before = None, None
+    for _ in range(PSNR_TRIES):
+        tensors = _coarser(specs, values, steps, math.exp(at))
+        excess = psnr(tensors) - wanted
+        if excess >= 0:
+            low, found = at, tensors
+            if excess <= PSNR_PRECISION:
+                break
+        else:
+            high = at
+        if before is not None:
+            slope = max(PSNR_SLOPE / 4, (before[1] - excess) / (at - before[0]))
+        before = at, excess
+        aimed = at + (excess - PSNR_PRECISION / 2) / slope
+        at = aimed if low < aimed < high else (low + high) / 2
+    return found or _coarser(specs, values, steps, 1.0)
+
+
+def _coarser(
+    specs: Sequence[TensorSpec],
+    values: Mapping[str, Values],
+    steps: Mapping[str, Values],
+    factor: float,
+) -> tuple[QuantizedTensor, ...]:
+    """Symbols by steps ``factor`` times as large as the trained ones."""
+    scaled = {name: _upper_half(step * np.float32(factor)) for name, step in steps.items()}
+    return tuple(quantize(spec, values[spec.name], scaled.get(spec.name)) for spec in specs)
 
 
 def _least(

@@ -31,6 +31,8 @@ FIRST_DETAIL_BITS = 3.0
 GAUSSIAN_BITS = math.log2(math.sqrt(2 * math.pi * math.e))
 """Entropy of a Gaussian whose deviation is one step."""
 
+LEAST_STEP = 1e-6
+
 LEAST_DEVIATION = 0.1
 """In steps. Tensors narrower than this cost nothing anyway."""
 
@@ -107,6 +109,12 @@ class WeightSteps:
         """Go on with the steps of a file, (1,) each."""
         self.logs.copy_(torch.cat([steps[name] for name in self._shapes]).log())
 
+    @torch.no_grad()
+    def keep_in_range(self, weights: Mapping[str, Tensor]) -> None:
+        """Make no step so fine that symbols have too few bits for the tensor's values."""
+        widest = torch.stack([weights[name].abs().amax() for name in self._shapes])
+        self.logs.copy_(torch.maximum(self.logs, _finest(widest)))
+
     def rounded(self, weights: Mapping[str, Tensor]) -> Rounded:
         """The tensors as a file would give them."""
         flat = torch.cat([weights[name].reshape(-1) for name in self._shapes])
@@ -182,6 +190,12 @@ class EmbeddingSteps:
         symbols = _limited(self.memory / _coded(self.logs)).round().cpu().numpy()
         changes = changes_of((symbols + CENTRE).astype(np.uint8), CENTRE)
         self.classes.copy_(torch.from_numpy(bit_lengths(changes).astype(np.float32)))
+
+    @torch.no_grad()
+    def keep_in_range(self) -> None:
+        """Make no step so fine that symbols have too few bits for a channel's values."""
+        widest = self.memory.abs().amax(dim=(0, 2, 3)).view_as(self.logs)
+        self.logs.copy_(torch.maximum(self.logs, _finest(widest)))
 
     def rounded(self, embeddings: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings of frames ``indices`` (B, C, h, w) as a file would give them.
@@ -279,6 +293,12 @@ class LearnedSteps:
             steps.logs += shift
             steps.deviation -= shift
 
+    def keep_in_range(self, weights: Mapping[str, Tensor]) -> None:
+        """Make no step so fine that symbols have too few bits for the values."""
+        self._weights.keep_in_range(weights)
+        for steps in self._embeddings.values():
+            steps.keep_in_range()
+
     def begin(self, weights: Mapping[str, Tensor], embeddings: Sequence[Tensor]) -> None:
         """First steps; ``embeddings`` are those of all frames, in the order of their names."""
         self._weights.begin(weights)
@@ -321,7 +341,12 @@ class LearnedSteps:
 def _first_steps(spread: Tensor, widest: Tensor, bits: float = FIRST_BITS) -> Tensor:
     """Logarithms of steps at which symbols take ``bits``, and all of them fit."""
     steps = spread * 2 ** (GAUSSIAN_BITS - bits)
-    return torch.maximum(steps, widest / (CENTRE - 1)).clamp_min(1e-6).log()
+    return torch.maximum(steps.clamp_min(LEAST_STEP).log(), _finest(widest))
+
+
+def _finest(widest: Tensor) -> Tensor:
+    """Logarithms of the steps at which the largest values are the last that symbols hold."""
+    return (widest / (CENTRE - 1)).clamp_min(LEAST_STEP).log()
 
 
 def _coded(logs: Tensor) -> Tensor:

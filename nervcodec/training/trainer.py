@@ -44,6 +44,9 @@ beginning: 0.05 to 0.08, and 0.10 to 0.20, as measured on carphone and Bunny."""
 LEAST_MEASURED = 25
 """Steps between two measurements of the size, a quarter of an epoch in longer ones."""
 
+UNSEEN = -1.0
+"""Error of a frame that was not seen yet."""
+
 REPORT_SECONDS = 0.2
 """How often the progress callback is called at most."""
 
@@ -68,6 +71,7 @@ class Trainer:
         device: where to train; the frames are moved there once.
         bit_depth: of the frames' samples.
         byte_target: what the symbols and their tables are to take; lambda then follows from it.
+        psnr_target: what the frames are to reach in dB, their mean; likewise.
         kernels: use those of :mod:`nervcodec.fast` where they can be; else torch alone.
     """
 
@@ -79,6 +83,7 @@ class Trainer:
         device: torch.device,
         bit_depth: int = 8,
         byte_target: int | None = None,
+        psnr_target: float | None = None,
         kernels: bool = True,
     ) -> None:
         count, height, width, _ = frames.shape
@@ -111,6 +116,7 @@ class Trainer:
             width, height, config.hfs_weight, config.hfs_gain, config.hfs_cutoff, device
         )
         self._frame_weights = FrameWeights(count, device)
+        self._errors = torch.full((count,), UNSEEN, device=device)
         self._averages = {name: p.detach().clone() for name, p in self._weights.items()}
         side = LARGEST_SIDE if config.optimizer == SOAP else 0
         specs = tensor_specs(spec, width, height, count)
@@ -133,6 +139,7 @@ class Trainer:
                 rate_weight=weight,
                 pixels=count * height * width,
                 byte_target=byte_target,
+                psnr_target=psnr_target,
                 device=device,
                 rounding=fast_rounding if self._fast else rounded_values,
             )
@@ -277,7 +284,7 @@ class Trainer:
         for kind, optimizer in self._optimizers.items():
             tensors |= {f"{kind}.{name}": p for name, p in optimizer.tensors().items()}
         tensors |= {f"table.{name}": p for name, p in self._table.tensors().items()}
-        tensors["mean_error"] = self._frame_weights.mean
+        tensors["mean_error"], tensors["errors"] = self._frame_weights.mean, self._errors
         tensors |= {f"schedule.{name}": p for name, p in self._schedule.tensors().items()}
         return tensors | (self._quantized.tensors() if self._quantized is not None else {})
 
@@ -352,6 +359,7 @@ class Trainer:
             prediction = functional_call(self._decoder, weights, sources)
             active.zero_grad()
         losses, errors = self._loss(prediction, target)
+        self._errors[indices.to(self._device)] = errors.detach()
         if self._config.psnr_weights:
             losses = self._frame_weights(errors) * losses
         loss = losses.mean()
@@ -368,7 +376,8 @@ class Trainer:
         advance = schedule.advance()
         self._average()
         if active is not None:
-            active.step(schedule.share, advance, min(1.0, 2 * falling))
+            psnr = _mean_psnr(self._errors[self._errors != UNSEEN])
+            active.step(schedule.share, advance, min(1.0, 2 * falling), psnr)
             due = schedule.step % max(LEAST_MEASURED, self._order.epoch_steps // 4) == 0
             if due or schedule.finished:
                 active.measure()
