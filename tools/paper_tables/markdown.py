@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 from typing import Any
 
 from tools.paper_tables.experiments import REFERENCE, Scale, Variant
-from tools.paper_tables.results import load
+from tools.paper_tables.results import load, load_all
 from tools.paper_tables.tables import Table
 
 COLUMNS = ("network", "bytes", "PSNR dB", "gain dB", "MS-SSIM", "GMAC/frame", "minutes", "paper dB")
@@ -18,7 +18,7 @@ COLUMNS = ("network", "bytes", "PSNR dB", "gain dB", "MS-SSIM", "GMAC/frame", "m
 def markdown(table: Table, scale: Scale, clip: str, seeds: Sequence[int]) -> str:
     """The rows of which a run is there.
 
-    ``gain`` is over HNeRV of the same seed at the row's own bytes, linear in their logarithm;
+    ``gain`` is over HNeRV at the row's own bytes, see :func:`reference_psnr`;
     after a plus-minus sign the standard deviation over the seeds.
     """
     epochs = scale.train.epochs
@@ -37,8 +37,8 @@ def _cells(
     runs = list(found.values())
     gains = [
         run["psnr"] - at_bytes
-        for seed, run in found.items()
-        if (at_bytes := reference_psnr(scale, clip, seed, run["bytes"])) is not None
+        for run in runs
+        if (at_bytes := reference_psnr(scale, clip, run["bytes"])) is not None
     ]
     similarity = [run["ms_ssim"] for run in runs if run["ms_ssim"] is not None]
     paper = table.paper.get(row.name)
@@ -54,10 +54,18 @@ def _cells(
     ]
 
 
-def reference_psnr(scale: Scale, clip: str, seed: int, size: int) -> float | None:
-    """HNeRV's PSNR in a file of ``size`` bytes; None where its runs do not reach as far."""
-    runs = [run for row in REFERENCE if (run := load(scale, clip, row.name, seed))]
-    points = sorted((math.log(run["bytes"]), run["psnr"]) for run in runs)
+def reference_psnr(scale: Scale, clip: str, size: int) -> float | None:
+    """HNeRV's PSNR in a file of ``size`` bytes; None where its runs do not reach as far.
+
+    Between its three sizes it is linear in the bytes' logarithm; each is the median of all seeds
+    that were run: some trainings are unstable.
+    """
+    sizes = [load_all(scale, clip, row.name) for row in REFERENCE]
+    points = sorted(
+        (math.log(median(run["bytes"] for run in runs)), median(run["psnr"] for run in runs))
+        for runs in sizes
+        if runs
+    )
     x = math.log(size)
     for (left, low), (right, high) in pairwise(points):
         if left <= x <= right:

@@ -32,6 +32,12 @@ def load(scale: Scale, clip: str, name: str, seed: int) -> dict[str, Any] | None
     return loaded
 
 
+def load_all(scale: Scale, clip: str, name: str) -> list[dict[str, Any]]:
+    """The runs of all seeds."""
+    paths = sorted((RESULTS / scale.folder).glob(f"{clip}-{name}-seed*.json"))
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
 def run(scale: Scale, clip: str, variant: Variant, seed: int, threads: int | None) -> Path:
     """Encode, and write what came of it; go on from a checkpoint of an earlier try."""
     output = WORK / scale.folder / f"{clip}-{variant.name}-seed{seed}.hfsv"
