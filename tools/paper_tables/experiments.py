@@ -11,6 +11,7 @@ from nervcodec.bitstream.syntax import FORMAT_MAJOR, FORMAT_MINOR, Attention, Hf
 from nervcodec.config import (
     ADAM,
     AS_PUBLISHED,
+    BILINEAR,
     E_NERV,
     HNERV,
     NERV,
@@ -214,6 +215,23 @@ STAGES = (
     replace(HFS, label="HFSCM in all stages"),
     Variant("not-last", "in all but the last", all_but_last=True),
     Variant("only-last", "in the last only", {"hfscm_stages": (-1,)}),
+)
+UPSAMPLINGS = (
+    replace(HFS, label="PixelShuffle, HFSCM in all stages with k = 7"),
+    Variant("shuffle-3", "the same with k = 3", {"largest_kernel": 3}, {"kernel": 3}),
+    Variant(
+        "bilinear",
+        "bilinear after the first stage, k = 3",
+        {"upsampling": BILINEAR, "largest_kernel": 3},
+        {"kernel": 3},
+    ),
+    Variant(
+        "bilinear-not-last",
+        "and HFSCM in all but the last (the program's default)",
+        {"upsampling": BILINEAR, "largest_kernel": 3},
+        {"kernel": 3},
+        all_but_last=True,
+    ),
 )
 PHIS = (
     replace(HFS, label="Phi from 1, 1, 1, 1"),

@@ -38,6 +38,7 @@ TABLES = {
     "attention": Table("Reading of the spatial attention", experiments.ATTENTIONS),
     "norm": Table("Norm before the attention's GELU", experiments.NORMS),
     "stages": Table("Which stages carry HFSCM", experiments.STAGES),
+    "upsampling": Table("What enlarges the maps", experiments.UPSAMPLINGS),
     "phi": Table("Initial weights of the wavelet bands", experiments.PHIS),
     "msfrp": Table("Where MSFRP is added", experiments.MSFRPS),
     "loss": Table("Cut-off of the HFS loss", experiments.LOSSES),
