@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -49,6 +50,19 @@ def test_a_higher_quality_takes_more(tmp_path: Path, source: Path) -> None:
         assert wanted <= report.psnr < wanted + 1.5
         sizes.append(report.file_bytes)
     assert sizes[0] < 0.8 * sizes[1]
+
+
+@pytest.mark.parametrize("steps", [70, 130])
+def test_going_on_reaches_it_with_the_same_file(tmp_path: Path, source: Path, steps: int) -> None:
+    config = EncodeConfig(train=TrainConfig(epochs=12), min_psnr=22.0, threads=1)
+    nervcodec.encode(source, tmp_path / "whole.hfsv", config)
+    asked = itertools.count()
+    stopped = nervcodec.encode(
+        source, tmp_path / "out.hfsv", config, stop=lambda: next(asked) > steps
+    )
+    assert stopped.interrupted
+    nervcodec.encode(source, tmp_path / "out.hfsv", replace(config, resume=True))
+    assert (tmp_path / "out.hfsv").read_bytes() == (tmp_path / "whole.hfsv").read_bytes()
 
 
 def test_a_quality_that_is_missed_is_told(tmp_path: Path, source: Path) -> None:

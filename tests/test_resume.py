@@ -215,6 +215,7 @@ def test_a_run_that_will_replace_a_checkpoint_says_so(source: Path, tmp_path: Pa
         {"start": timedelta(0)},
         {"end": timedelta(hours=1)},
         {"allow_damaged": True},
+        {"min_psnr": 30.0},
         {"size": (40, 32)},
         {"crop": (40, 32)},
     ],
