@@ -9,13 +9,14 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from nervcodec.assembly import file_header, passed_through, write_file
-from nervcodec.bitstream.segment import Segment, decode_segment
+from nervcodec.bitstream.segment import Segment, SegmentHead, decode_segment
 from nervcodec.bitstream.stream import StreamReader
 from nervcodec.bitstream.syntax import FORMAT_MAJOR, FORMAT_MINOR, ModelSpec
 from nervcodec.bitstream.tensors import Limits, parameter_count
@@ -28,10 +29,10 @@ from nervcodec.executors import Executor, choose_executor, threads_of
 from nervcodec.files import atomic_output, check_name, check_output, file_digest
 from nervcodec.inference import FramesDigest, SegmentRenderer, select_device
 from nervcodec.jobs import (
-    LeastQuality,
     SegmentJob,
     SegmentResult,
     checking_seconds,
+    rendered_psnr,
     segment_payload,
 )
 from nervcodec.metrics import FrameStatistics, bits_per_pixel
@@ -47,6 +48,7 @@ from nervcodec.training.checkpoint import (
     checkpoint_key,
     checkpoint_path,
 )
+from nervcodec.training.goal import NO_GOAL, Goal
 from nervcodec.training.progress import TrainProgress
 from nervcodec.training.trainer import Trainer
 from nervcodec.version import __version__
@@ -144,7 +146,7 @@ class _Encode:
         if config.preview is not None:
             self._preview = Preview(config.preview, lambda text: self._say("train", "", (text,)))
         self._train, self._epochs = config.train, config.train.epochs
-        self._budgets: Sequence[int] | None = None
+        self._goals: Sequence[Goal] = ()
         self._deadline: float | None = None
         self._frame_check: float | None = None
 
@@ -157,7 +159,7 @@ class _Encode:
         reader, config, digest = self._reader, self._config, self._source_digest
         made = plan_encode(self._source, reader, config, digest, lambda: _check(stop))
         clip, plan, audio, models = made.clip, made.segments, made.audio, made.models
-        self._train, self._budgets = made.train, made.budgets
+        self._train, self._goals = made.train, made.goals
         self._announce(made)
         executor = choose_executor(config)
         if executor is None:
@@ -305,8 +307,7 @@ class _Encode:
                 threads_of(self._config),
                 self._config.device,
                 trained=self._keeper.segment(index),
-                budget=None if self._budgets is None else self._budgets[index],
-                min_psnr=self._config.min_psnr,
+                goal=self._goals[index],
             )
             if job.trained is None and state:
                 job = replace(job, state=self._keeper.state, seconds=self._keeper.seconds)
@@ -348,10 +349,8 @@ class _Encode:
             self._timed(model, index, plan, 1),
             self._device,
             self._reader.bit_depth,
-            None if self._budgets is None else self._budgets[index],
-            self._config.min_psnr,
+            self._goals[index],
         )
-        width, height = self._reader.out_width, self._reader.out_height
         before, total = sum(plan.lengths[:index]), plan.frames
         spent, started = self._keeper.seconds, time.perf_counter()
         if self._keeper.state is not None:
@@ -380,15 +379,11 @@ class _Encode:
 
         network = trainer.train(report, proceed)
         # Who stops early gets what there is, even where it is longer: steps may not be trained yet.
-        kept = self._budgets is not None and trainer.finished
-        budget = self._budgets[index] if kept and self._budgets else None
-        quality = None
-        if self._config.min_psnr is not None and trainer.finished:
-            header = file_header(self._reader, plan, 1)
-            quality = LeastQuality(self._config.min_psnr, frames, header, self._device)
-        payload = segment_payload(
-            network, index, before, len(frames), model, width, height, budget, quality
-        )
+        goal = self._goals[index] if trainer.finished else NO_GOAL
+        header = file_header(self._reader, plan, 1)
+        head = SegmentHead(index, before, len(frames), model)
+        psnr = partial(rendered_psnr, header=header, frames=frames, device=self._device)
+        payload = segment_payload(network, head, header, goal, psnr)
         trained = TrainedSegment(payload, network.psnr, seconds())
         if trainer.finished:
             self._keeper.add(trained)

@@ -18,7 +18,12 @@ import numpy.typing as npt
 import torch
 
 from nervcodec.bitstream.coding import scale_values
-from nervcodec.bitstream.segment import Segment, decode_segment, encode_segment
+from nervcodec.bitstream.segment import (
+    Segment,
+    SegmentHead,
+    decode_segment,
+    encode_segment,
+)
 from nervcodec.bitstream.stream import write_stream
 from nervcodec.bitstream.tables import CENTRE
 from nervcodec.bitstream.tensors import FRAME_TENSORS, Limits, value_count
@@ -33,6 +38,7 @@ from nervcodec.planning import source_digest
 from nervcodec.rate_control import fitting_rate_weight
 from nervcodec.reports import EncodeCallback, EncodeProgress
 from nervcodec.samples import Frames
+from nervcodec.training.goal import Goal
 from nervcodec.training.progress import TrainProgress
 from nervcodec.training.trainer import Trainer
 from nervcodec.verification import stored_crop, stored_start
@@ -212,14 +218,14 @@ class _Improve:
 
     def _trained(self, segment: Segment, originals: Frames, number: int) -> _Measured | None:
         """The segment as it is after more training; None where it has become longer."""
-        file, budget = self._file, len(encode_segment(segment)[0])
+        file, goal = self._file, Goal(bytes=len(encode_segment(segment)[0]))
         trainer = Trainer(
             originals,
             segment.model,
             self._schedule(segment, number),
             select_device(self._config.device),
             file.bit_depth,
-            budget,
+            goal,
         )
         values = {tensor.spec.name: tensor.dequantize() for tensor in segment.tensors}
         trainer.go_on_from(values, trained_steps(segment))
@@ -233,16 +239,8 @@ class _Improve:
 
         network = trainer.train(report, lambda: not self._stop())
         try:
-            payload = segment_payload(
-                network,
-                segment.index,
-                segment.first_frame,
-                len(originals),
-                segment.model,
-                file.width,
-                file.height,
-                budget,
-            )
+            head = SegmentHead(segment.index, segment.first_frame, len(originals), segment.model)
+            payload = segment_payload(network, head, file.header, goal)
         except TargetError:  # stopped before its steps were trained
             return None
         return self._measure(decode_segment(payload, file.header, Limits()), originals)

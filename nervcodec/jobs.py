@@ -9,12 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
 from nervcodec.bitstream.coding import QuantizedTensor
-from nervcodec.bitstream.segment import Segment, decode_segment, encode_segment
+from nervcodec.bitstream.segment import (
+    Segment,
+    SegmentHead,
+    decode_segment,
+    encode_segment,
+)
 from nervcodec.bitstream.syntax import ModelSpec, StreamHeader
 from nervcodec.bitstream.tensors import Limits, tensor_specs
 from nervcodec.config import TrainConfig
@@ -22,6 +28,7 @@ from nervcodec.inference import FramesDigest, SegmentRenderer, select_device
 from nervcodec.metrics import FrameStatistics
 from nervcodec.samples import Frames
 from nervcodec.training.checkpoint import TrainedSegment, TrainerState
+from nervcodec.training.goal import NO_GOAL, Goal
 from nervcodec.training.progress import TrainedNetwork, TrainProgress
 from nervcodec.training.quantization import quantize, quantize_network, quantize_to_psnr
 from nervcodec.training.trainer import Trainer
@@ -39,8 +46,7 @@ class SegmentJob:
         device: ``auto``, ``cpu`` or a torch device.
         state: of a training to go on with, on which ``seconds`` were spent; None to begin.
         trained: the outcome, if the segment is trained and only to be measured.
-        budget: bytes of the SEGM payload at most; None for what comes of the training.
-        min_psnr: of the frames, in dB; likewise.
+        goal: what the segment is to keep to.
     """
 
     index: int
@@ -54,35 +60,7 @@ class SegmentJob:
     state: TrainerState | None = None
     seconds: float = 0.0
     trained: TrainedSegment | None = None
-    budget: int | None = None
-    min_psnr: float | None = None
-
-
-@dataclass(frozen=True)
-class LeastQuality:
-    """What a segment's frames are to reach.
-
-    Attributes:
-        psnr: mean RGB PSNR in dB.
-        frames: the source's, (N, H, W, 3).
-    """
-
-    psnr: float
-    frames: Frames
-    header: StreamHeader
-    device: torch.device
-
-    def reached(self, segment: Segment) -> float:
-        """The PSNR of the segment's frames, by the fast path."""
-        header = self.header
-        statistics = FrameStatistics(with_ms_ssim=False, bit_depth=header.bit_depth)
-        renderer = SegmentRenderer(
-            segment, header.width, header.height, bit_depth=header.bit_depth, device=self.device
-        )
-        made = renderer.frames(range(len(self.frames)))
-        for original, frame in zip(self.frames, made, strict=True):
-            statistics.add(original, frame)
-        return statistics.psnr
+    goal: Goal = NO_GOAL
 
 
 @dataclass(frozen=True)
@@ -117,39 +95,50 @@ def checking_seconds(model: ModelSpec, header: StreamHeader) -> float:
 
 def segment_payload(
     network: TrainedNetwork,
-    index: int,
-    first_frame: int,
-    frames: int,
-    model: ModelSpec,
-    width: int,
-    height: int,
-    budget: int | None = None,
-    quality: LeastQuality | None = None,
+    head: SegmentHead,
+    header: StreamHeader,
+    goal: Goal = NO_GOAL,
+    psnr: Callable[[Segment], float] | None = None,
 ) -> bytes:
-    """Quantize and code a trained network: the SEGM payload, of ``budget`` bytes at most.
+    """Quantize and code a trained network: the SEGM payload.
 
     Args:
-        quality: what it keeps, where it can.
+        head: the place of the segment, and its network.
+        goal: what it is to keep to, where the network was trained for it.
+        psnr: of a segment's frames in dB, for a goal of a quality.
 
     Raises:
-        TargetError: where it does not fit.
+        TargetError: where it does not fit its bytes.
     """
+    model = head.model
 
     def segment(tensors: Sequence[QuantizedTensor]) -> Segment:
-        return Segment(index, first_frame, frames, model, tuple(tensors))
+        return Segment(head.index, head.first_frame, head.frames, model, tuple(tensors))
 
     def coded(tensors: Sequence[QuantizedTensor]) -> bytes:
         return encode_segment(segment(tensors))[0]
 
-    specs = tensor_specs(model, width, height, frames)
-    if quality is not None and network.steps is not None:
-        wanted = quality
+    specs = tensor_specs(model, header.width, header.height, head.frames)
+    values, steps = network.tensors, network.steps
+    if goal.psnr is not None and psnr is not None and steps is not None:
+        measured = psnr
+        return coded(
+            quantize_to_psnr(specs, values, steps, lambda t: measured(segment(t)), goal.psnr)
+        )
+    return coded(quantize_network(specs, values, steps, coded, goal.bytes))
 
-        def psnr(tensors: Sequence[QuantizedTensor]) -> float:
-            return wanted.reached(segment(tensors))
 
-        return coded(quantize_to_psnr(specs, network.tensors, network.steps, psnr, wanted.psnr))
-    return coded(quantize_network(specs, network.tensors, network.steps, coded, budget))
+def rendered_psnr(
+    segment: Segment, header: StreamHeader, frames: Frames, device: torch.device
+) -> float:
+    """Mean RGB PSNR in dB of a segment's frames by the fast path, against the source's."""
+    statistics = FrameStatistics(with_ms_ssim=False, bit_depth=header.bit_depth)
+    renderer = SegmentRenderer(
+        segment, header.width, header.height, bit_depth=header.bit_depth, device=device
+    )
+    for original, frame in zip(frames, renderer.frames(range(len(frames))), strict=True):
+        statistics.add(original, frame)
+    return statistics.psnr
 
 
 def train_segment(
@@ -157,35 +146,15 @@ def train_segment(
 ) -> TrainedSegment:
     """Train, quantize and code a segment, to the end of its schedule."""
     started = time.perf_counter()
-    header, count = job.header, len(job.frames)
-    device, quality = select_device(job.device), None
-    if job.min_psnr is not None:
-        quality = LeastQuality(job.min_psnr, job.frames, header, device)
-    trainer = Trainer(
-        job.frames,
-        job.model,
-        job.train,
-        device,
-        header.bit_depth,
-        job.budget,
-        job.min_psnr,
-    )
+    header, device = job.header, select_device(job.device)
+    trainer = Trainer(job.frames, job.model, job.train, device, header.bit_depth, job.goal)
     if job.state is not None:
         trainer.restore(job.state)
     network = trainer.train(progress)
-    payload = segment_payload(
-        network,
-        job.index,
-        job.first_frame,
-        count,
-        job.model,
-        header.width,
-        header.height,
-        job.budget,
-        quality,
-    )
-    seconds = job.seconds + time.perf_counter() - started
-    return TrainedSegment(payload, network.psnr, seconds)
+    head = SegmentHead(job.index, job.first_frame, len(job.frames), job.model)
+    psnr = partial(rendered_psnr, header=header, frames=job.frames, device=device)
+    payload = segment_payload(network, head, header, job.goal, psnr)
+    return TrainedSegment(payload, network.psnr, job.seconds + time.perf_counter() - started)
 
 
 def measure_segment(

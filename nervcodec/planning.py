@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -29,6 +29,7 @@ from nervcodec.rate_control import (
 from nervcodec.samples import sample_type
 from nervcodec.scan import ScannedClip, end_of, plan_clip, scan
 from nervcodec.segments import SegmentPlan
+from nervcodec.training.goal import Goal
 from nervcodec.video.difficulty import bits_per_pixel_at
 from nervcodec.video.inputs import Source, find_source
 from nervcodec.video.passthrough import Passthrough
@@ -57,7 +58,7 @@ class EncodePlan:
         audio: what is passed through; None for nothing.
         models: a network for each segment.
         train: the schedule, its lambda chosen.
-        budgets: bytes of each SEGM payload at most; None where the file has no size to keep to.
+        goals: what each segment is to keep to.
         params: decoder parameters and embedding values of all networks.
         estimated_bytes: of the file without what is passed through.
         warnings: what the file does not keep of the source.
@@ -68,7 +69,7 @@ class EncodePlan:
     audio: Passthrough | None
     models: tuple[ModelSpec, ...]
     train: TrainConfig
-    budgets: tuple[int, ...] | None
+    goals: tuple[Goal, ...]
     params: int
     width: int
     height: int
@@ -76,8 +77,9 @@ class EncodePlan:
 
     @property
     def estimated_bytes(self) -> int:
-        if self.budgets is not None:
-            return sum(self.budgets)
+        budgets = [goal.bytes for goal in self.goals if goal.bytes is not None]
+        if budgets:
+            return sum(budgets)
         return round(self.params * bits_per_param(self.train.rate_weight != 0) / 8)
 
     @property
@@ -161,7 +163,7 @@ def plan_encode(
         audio=audio,
         models=tuple(models),
         train=train,
-        budgets=None if budget is None else _shares(budget, counts),
+        goals=tuple(_goals(config, budget, counts)),
         params=sum(counts),
         width=size[0],
         height=size[1],
@@ -177,8 +179,11 @@ def lost_parts(
     return tuple(dict.fromkeys((*reader.info.warnings, *clip.warnings, *dropped)))
 
 
-def _shares(budget: int, counts: Sequence[int]) -> tuple[int, ...]:
-    return tuple(budget * count // sum(counts) for count in counts)
+def _goals(config: EncodeConfig, budget: int | None, counts: Sequence[int]) -> Iterator[Goal]:
+    """Of the segments, which have so many parameters: each its share of the bytes."""
+    for count in counts:
+        share = None if budget is None else budget * count // sum(counts)
+        yield Goal(share, config.min_psnr)
 
 
 def _bytes_for_quality(

@@ -16,6 +16,7 @@ from torch import Tensor
 from nervcodec.bitstream.segment import Segment, encode_segment
 from nervcodec.bitstream.syntax import ModelSpec
 from nervcodec.bitstream.tensors import FRAME_TENSORS, TensorSpec
+from nervcodec.training.goal import Goal
 from nervcodec.training.quantization import quantize
 from nervcodec.training.rate import LearnedSteps, Rounding, rounded_values
 from nervcodec.training.soap import Soap
@@ -69,8 +70,7 @@ class QuantizedTraining:
         weights: the decoder's tensors by name.
         rate_weight: lambda, in loss a bit a pixel.
         pixels: of all frames.
-        byte_target: what the segment is to take; lambda only begins at ``rate_weight`` then.
-        psnr_target: what its frames are to reach, in dB; likewise.
+        goal: what the segment is to keep to; lambda only begins at ``rate_weight`` then.
         device: where the training is.
         rounding: by what the weights are rounded.
     """
@@ -83,8 +83,7 @@ class QuantizedTraining:
         *,
         rate_weight: float,
         pixels: int,
-        byte_target: int | None,
-        psnr_target: float | None = None,
+        goal: Goal,
         device: torch.device,
         rounding: Rounding = rounded_values,
     ) -> None:
@@ -95,8 +94,8 @@ class QuantizedTraining:
         self._pixels = pixels
         self._count = torch.zeros(())
         self._taken_over = torch.zeros(())
-        self._target = None if byte_target is None else TARGET_SHARE * 8 * byte_target
-        self._psnr_target = psnr_target
+        self._bit_target = None if goal.bytes is None else TARGET_SHARE * 8 * goal.bytes
+        self._psnr_target = None if goal.psnr is None else goal.psnr + AIMED_ABOVE
         self._log_weight = torch.tensor(math.log(rate_weight))
         self._least_log_weight = math.log(CHEAPEST * rate_weight)
         names = ("correction", "weights", "embeddings")
@@ -192,17 +191,17 @@ class QuantizedTraining:
         if share < KEPT_FROM and not self._going_on:
             return
         if self._psnr_target is not None:
-            self._keep_to_psnr(psnr + EXPECTED_RISE * (1 - share) ** 2, advance)
-        if self._target is not None:
-            self._keep_to_size(self._target, advance)
+            expected = psnr + EXPECTED_RISE * (1 - share) ** 2
+            self._keep_to_psnr(expected - self._psnr_target, advance)
+        if self._bit_target is not None:
+            self._keep_to_size(self._bit_target, advance)
 
-    def _keep_to_psnr(self, expected: float, advance: float) -> None:
+    def _keep_to_psnr(self, excess: float, advance: float) -> None:
         """Coarser steps where more is expected in the end than was asked for, else finer ones.
 
         Lambda follows, as the square of the steps: so they keep their proportion to it.
         """
-        assert self._psnr_target is not None
-        shift = PSNR_GAIN * advance * (expected - AIMED_ABOVE - self._psnr_target)
+        shift = PSNR_GAIN * advance * excess
         shift = max(-LARGEST_SHIFT, min(LARGEST_SHIFT, shift))
         if shift < 0 and self._log_weight < self._least_log_weight:
             return

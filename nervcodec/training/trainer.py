@@ -28,6 +28,7 @@ from nervcodec.models.frame_decoder import FrameDecoder
 from nervcodec.models.positions import frame_times
 from nervcodec.samples import Frames, peak, sample_type
 from nervcodec.training.checkpoint import Floats, TrainerState
+from nervcodec.training.goal import NO_GOAL, Goal
 from nervcodec.training.losses import FrameWeights, SpectrumLoss
 from nervcodec.training.order import FrameOrder
 from nervcodec.training.progress import Proceed, ProgressCallback, TrainedNetwork, TrainProgress
@@ -70,8 +71,7 @@ class Trainer:
         config: the schedule.
         device: where to train; the frames are moved there once.
         bit_depth: of the frames' samples.
-        byte_target: what the symbols and their tables are to take; lambda then follows from it.
-        psnr_target: what the frames are to reach in dB, their mean; likewise.
+        goal: what the segment is to keep to, from which lambda then follows.
         kernels: use those of :mod:`nervcodec.fast` where they can be; else torch alone.
     """
 
@@ -82,8 +82,7 @@ class Trainer:
         config: TrainConfig,
         device: torch.device,
         bit_depth: int = 8,
-        byte_target: int | None = None,
-        psnr_target: float | None = None,
+        goal: Goal = NO_GOAL,
         kernels: bool = True,
     ) -> None:
         count, height, width, _ = frames.shape
@@ -138,8 +137,7 @@ class Trainer:
                 self._parameters,
                 rate_weight=weight,
                 pixels=count * height * width,
-                byte_target=byte_target,
-                psnr_target=psnr_target,
+                goal=goal,
                 device=device,
                 rounding=fast_rounding if self._fast else rounded_values,
             )
