@@ -1,6 +1,6 @@
 """A file put together: HEAD, META, what is passed through, and the networks' segments.
 
-:mod:`nervcodec.encoder` makes the networks.
+:mod:`nervcodec.coder` makes the networks.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 An executor decides where and when, never what: the outcome is that of
 :func:`nervcodec.jobs.run_job` in this process. A worker that dies takes nothing with it but the
-job it had, which is done again. :mod:`nervcodec.encoder` hands out the jobs.
+job it had, which is done again. :mod:`nervcodec.coder` hands out the jobs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a training looks like while it runs: a frame beside its source, and the curve of its PSNR.
 
-:mod:`nervcodec.encoder` calls it with the state of :mod:`nervcodec.training.trainer`.
+:mod:`nervcodec.coder` calls it with the state of :mod:`nervcodec.training.trainer`.
 """
 
 from __future__ import annotations

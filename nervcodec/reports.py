@@ -41,6 +41,11 @@ class EncodeProgress:
 EncodeCallback = Callable[[EncodeProgress], None]
 
 
+def remark(stage: str, description: str, *warnings: str) -> EncodeProgress:
+    """A word outside the training."""
+    return EncodeProgress(stage, 1, 1, 0.0, description=description, warnings=warnings)
+
+
 @dataclass(frozen=True)
 class EncodeReport:
     """The measured outcome of an encode.

@@ -1,6 +1,6 @@
 """The first reading of a source: what is to be known of a clip before its networks are made.
 
-Frames are not kept: :mod:`nervcodec.encoder` reads them again, a segment at a time.
+Frames are not kept: :mod:`nervcodec.coder` reads them again, a segment at a time.
 """
 
 from __future__ import annotations

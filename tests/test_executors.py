@@ -16,8 +16,9 @@ import pytest
 import torch
 
 import nervcodec
-from nervcodec import encoder, executors
+from nervcodec import coder, encoder, executors
 from nervcodec.cli import main as cli_main
+from nervcodec.coder import SegmentCoder
 from nervcodec.config import EncodeConfig, ModelConfig, TrainConfig
 from nervcodec.errors import HfsvError, InterruptedEncode, LimitError, UsageError
 from nervcodec.executors import Processes, choose_executor, threads_of
@@ -165,14 +166,14 @@ def test_a_stopped_encode_keeps_finished_segments_and_goes_on(
     assert 1 <= sum(part is not None for part in kept) < FRAMES // KEYINT
     begun: list[int] = []
 
-    def noted(self: Any, source: Path, models: Any, *rest: Any) -> Any:
-        for given in jobs(self, source, models, *rest):
+    def noted(self: SegmentCoder) -> Iterator[SegmentJob]:
+        for given in jobs(self):
             if given.trained is None:
                 begun.append(given.index)
             yield given
 
-    jobs = encoder._Encode._jobs
-    monkeypatch.setattr(encoder._Encode, "_jobs", noted)
+    jobs = SegmentCoder._jobs
+    monkeypatch.setattr(SegmentCoder, "_jobs", noted)
     nervcodec.encode(source, output, settings(workers=resumed_by, resume=True))
     assert output.read_bytes() == alone[0]
     if resumed_by > 1:
@@ -274,7 +275,7 @@ def test_one_segment_for_several_workers_is_told(
         def run(self, jobs: Iterator[SegmentJob], *_: Any) -> Iterator[SegmentResult]:
             yield from map(run_job, jobs)
 
-    monkeypatch.setattr(encoder, "choose_executor", lambda config: Here())
+    monkeypatch.setattr(coder, "choose_executor", lambda config: Here())
     said: list[str] = []
     config = settings(keyint=None, workers=2, train=TrainConfig(epochs=1))
     output = tmp_path / "out.hfsv"

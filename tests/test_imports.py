@@ -18,6 +18,7 @@ LAYERS = (
     {"improver", "estimator"},
     {"verification"},
     {"encoder", "decoder", "info", "loader"},
+    {"coder"},
     {"planning"},
     {"assembly"},
     {"executors"},

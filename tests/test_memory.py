@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import nervcodec
-from nervcodec import clip, encoder
+from nervcodec import clip, coder
 from nervcodec.config import EncodeConfig, ModelConfig, TrainConfig
 from nervcodec.inference import SegmentRenderer
 from nervcodec.reports import EncodeProgress, EncodeReport
@@ -73,7 +73,7 @@ def test_encoding_holds_one_segment_and_few_frames(
             frames.append(weakref.ref(frame.rgb))
             yield frame
 
-    monkeypatch.setattr(encoder, "Trainer", Recorded)
+    monkeypatch.setattr(coder, "Trainer", Recorded)
     monkeypatch.setattr(VideoReader, "__iter__", checked)
     encode(source, tmp_path / "out.hfsv")
     assert len(segments) == SEGMENTS

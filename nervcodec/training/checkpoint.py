@@ -2,7 +2,7 @@
 
 A checkpoint is a file of our own kind: a magic number, the SHA-256 of all that follows, and one
 MessagePack map. It is read back only if the hash fits and it belongs to the same source and
-settings; nothing in it is executed. :mod:`nervcodec.encoder` decides when it is written.
+settings; nothing in it is executed. :mod:`nervcodec.coder` decides when it is written.
 """
 
 from __future__ import annotations
