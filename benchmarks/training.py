@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from nervcodec.config import AS_PUBLISHED, COMPACT, ModelConfig, TrainConfig
-from nervcodec.rate_control import DETAIL_CHANNELS, design_model
+from nervcodec.rate_control import default_detail, design_model
 from nervcodec.samples import Frames
 from nervcodec.training.trainer import Trainer
 
@@ -57,7 +57,11 @@ def seconds_of(way: Way, frames: Frames, params: int, clock: Callable[[], float]
     """Seconds of a step in each phase."""
     height, width = frames.shape[1:3]
     spec = design_model(
-        ModelConfig(detail_channels=DETAIL_CHANNELS), params, width, height, len(frames)
+        ModelConfig(detail_channels=default_detail(width, height)),
+        params,
+        width,
+        height,
+        len(frames),
     )
     total = 100_000
     config = TrainConfig(epochs=total // FRAMES, encoder=way.encoder)

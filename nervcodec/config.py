@@ -190,8 +190,8 @@ class ModelConfig:
         largest_kernel: of HNeRV's stages, odd: theirs are 1, 3, 5 and so on up to it. The authors
             have 5.
         embedding_values: embedding values wanted a frame.
-        detail_channels: of HNeRV's second embedding, which ``params`` do not count; None for 2
-            where the rate is trained, else none.
+        detail_channels: of HNeRV's second embedding, which ``params`` do not count; None for 1 or
+            2 by the frame's size where the rate is trained, else none.
     """
 
     params: int | None = None

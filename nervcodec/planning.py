@@ -19,8 +19,8 @@ from nervcodec.config import DEFAULT_CRF, HNERV, EncodeConfig, TrainConfig, rate
 from nervcodec.errors import InputVideoError, TargetError
 from nervcodec.files import file_digest
 from nervcodec.rate_control import (
-    DETAIL_CHANNELS,
     bits_per_param,
+    default_detail,
     default_params,
     design_networks,
     fitting_rate_weight,
@@ -152,7 +152,7 @@ def plan_encode(
     train, params = _rate(config, guess, pixels)
     model = config.model
     if model.detail_channels is None and train.rate_weight and model.network == HNERV:
-        model = replace(model, detail_channels=DETAIL_CHANNELS)
+        model = replace(model, detail_channels=default_detail(*size))
     difficulties = [clip.variance.over(*run) for run in segments.ranges()]
     models = design_networks(model, params, segments, difficulties, *size)
     pairs = zip(models, segments.lengths, strict=True)

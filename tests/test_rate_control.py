@@ -21,7 +21,13 @@ from nervcodec.bitstream.tensors import parameter_count
 from nervcodec.bitstream.wire import ByteReader
 from nervcodec.config import SHUFFLE, EncodeConfig, ModelConfig, TrainConfig, rate_weight
 from nervcodec.errors import TargetError
-from nervcodec.rate_control import choose_strides, default_params, design_model, least_params
+from nervcodec.rate_control import (
+    choose_strides,
+    default_detail,
+    default_params,
+    design_model,
+    least_params,
+)
 from nervcodec.segments import SampleVariance, SegmentPlan, plan_segments, share_params
 from tests.synthetic import moving_pattern, write_clip
 
@@ -382,3 +388,10 @@ def test_a_short_segment_among_long_ones_gets_a_network() -> None:
     for frames, share in zip(plan.lengths, shares, strict=True):
         model = design_model(HNERV, share, 176, 144, frames)
         assert parameter_count(model, 176, 144, frames) <= share
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "channels"), [(320, 160, 2), (176, 144, 2), (208, 120, 1), (1920, 1080, 1)]
+)
+def test_a_fine_grid_has_one_channel_of_detail(width: int, height: int, channels: int) -> None:
+    assert default_detail(width, height) == channels

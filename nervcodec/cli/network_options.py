@@ -46,8 +46,8 @@ _OPTIONS = (
     click.option(
         "--detail",
         type=click.IntRange(0, 64),
-        help="Channels of a second, finer embedding of each frame (HNeRV).  [default: 2, but 0 "
-        "with --lambda 0]",
+        help="Channels of a second, finer embedding of each frame (HNeRV).  [default: 1 or 2 by "
+        "the frame's size, but 0 with --lambda 0]",
     ),
     click.option(
         "--stage-kernel",
