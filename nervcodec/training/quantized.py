@@ -194,7 +194,7 @@ class QuantizedTraining:
             expected = psnr + EXPECTED_RISE * (1 - share) ** 2
             self._keep_to_psnr(expected - self._psnr_target, advance)
         if self._bit_target is not None:
-            self._keep_to_size(self._bit_target, advance)
+            self._keep_to_size(self._bit_target, advance, falling)
 
     def _keep_to_psnr(self, excess: float, advance: float) -> None:
         """Coarser steps where more is expected in the end than was asked for, else finer ones.
@@ -209,14 +209,15 @@ class QuantizedTraining:
         self._learned.keep_in_range(self._weights)
         self._log_weight += 2 * shift
 
-    def _keep_to_size(self, target: float, advance: float) -> None:
+    def _keep_to_size(self, target: float, advance: float, falling: float) -> None:
         # Lambda alone would be too slow, and overshoot. It follows: where the steps are ever made
         # coarser, bits are still too cheap.
         if self._count % EMBEDDINGS_EVERY == 0:
             with torch.no_grad():
                 self._size["embeddings"].fill_(self._learned.memory_bits())
         excess = self._bits() - target
-        shift = math.log(2) * excess / self._learned.values
+        # Ever less towards the end: weights settle where their steps let them round well.
+        shift = falling * math.log(2) * excess / self._learned.values
         self._learned.coarsen(max(-LARGEST_SHIFT, min(LARGEST_SHIFT, shift)))
         relative = max(-1.0, min(1.0, excess / target))
         self._log_weight += SIZE_GAIN * advance * relative
