@@ -44,8 +44,8 @@ LEAST_SAMPLE = 8
 """Frames, as many as take so many bytes, by which a quality's size is guessed."""
 
 EQUAL_RATIO, EQUAL_STEPS, LEARNING = 1.15, 7500, 0.45
-"""Of that size to x264's: three clips need 0.9 to 1.5 times its bytes after so many steps, and some
-2.3 times after a sixth of them."""
+"""Of that size to x264's: three clips need 0.9 to 1.5 times its bytes after so many steps, and 1.8
+to 2 times after a quarter to a sixth of them."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def plan_encode(
     pixels = segments.frames * size[0] * size[1]
     guess = budget
     if config.min_psnr is not None and config.model.params is None:
-        guess = _bytes_for_quality(reader, config.min_psnr, segments, config.train.epochs)
+        guess = _bytes_for_quality(reader, config, segments, check)
     train, params = _rate(config, guess, pixels)
     model = config.model
     if model.detail_channels is None and train.rate_weight and model.network == HNERV:
@@ -187,18 +187,23 @@ def _goals(config: EncodeConfig, budget: int | None, counts: Sequence[int]) -> I
 
 
 def _bytes_for_quality(
-    reader: VideoReader, psnr: float, segments: SegmentPlan, epochs: int
+    reader: VideoReader, config: EncodeConfig, segments: SegmentPlan, check: Callable[[], None]
 ) -> int | None:
     """What a quality will take about, by what x264 takes for it in the middle of the clip."""
     pixels = reader.out_width * reader.out_height
     sample = SAMPLE_BYTES // (pixels * 3 * sample_type(reader.bit_depth).itemsize)
     count = min(segments.frames, max(LEAST_SAMPLE, sample))
     first = (segments.frames - count) // 2
-    run = [frame.rgb for frame in islice(reader, first, first + count)]
-    bits = bits_per_pixel_at(run, psnr, reader.bit_depth)
+    run = []
+    for number, frame in enumerate(islice(reader, first + count)):
+        check()
+        if number >= first:
+            run.append(frame.rgb)
+    assert config.min_psnr is not None
+    bits = bits_per_pixel_at(run, config.min_psnr, reader.bit_depth)
     if bits is None:
         return None
-    steps = epochs * segments.frames / len(segments.lengths)
+    steps = config.train.epochs * segments.frames / len(segments.lengths)
     ratio: float = EQUAL_RATIO * (EQUAL_STEPS / steps) ** LEARNING
     return round(min(4.0, max(0.8, ratio)) * bits * pixels * segments.frames / 8)
 

@@ -374,12 +374,15 @@ class Trainer:
         advance = schedule.advance()
         self._average()
         if active is not None:
-            psnr = _mean_psnr(self._errors[self._errors != UNSEEN])
-            active.step(schedule.share, advance, min(1.0, 2 * falling), psnr)
+            active.step(schedule.share, advance, min(1.0, 2 * falling), self._seen_psnr)
             due = schedule.step % max(LEAST_MEASURED, self._order.epoch_steps // 4) == 0
             if due or schedule.finished:
                 active.measure()
         return loss.detach(), errors.detach()
+
+    def _seen_psnr(self) -> float:
+        """Of all frames as they were last seen, in dB."""
+        return _mean_psnr(self._errors[self._errors != UNSEEN])
 
     def _predict(self, sources: tuple[Tensor, ...], indices: Tensor) -> Tensor:
         """Frames (B, 3, H, W) of the network as it stands, quantized if that has begun."""
