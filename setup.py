@@ -8,7 +8,9 @@ setup(
             "nervcodec.fast._kernels",
             ["nervcodec/fast/kernels.c"],
             depends=[
+                "nervcodec/fast/correlate.h",
                 "nervcodec/fast/kernels.h",
+                "nervcodec/fast/layers.h",
                 "nervcodec/fast/threads.h",
                 "nervcodec/fast/training.h",
             ],

@@ -23,6 +23,9 @@ pytestmark = pytest.mark.skipif(not operations.available(), reason="without comp
 TOLERANCE = 5e-6
 """Of the largest value, in float32."""
 
+WINOGRAD_TOLERANCE = 2e-5
+"""The same where transformed rows are multiplied."""
+
 FAST = FastOperations()
 
 
@@ -35,7 +38,12 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def compare(fast: Callable[..., Tensor], plain: Callable[..., Tensor], *inputs: Tensor) -> None:
+def compare(
+    fast: Callable[..., Tensor],
+    plain: Callable[..., Tensor],
+    *inputs: Tensor,
+    tolerance: float = TOLERANCE,
+) -> None:
     """Results and all gradients of two functions, the first in float32, the second in float64."""
     exact = [x.clone().requires_grad_() for x in inputs]
     single = [x.float().requires_grad_() for x in inputs]
@@ -50,7 +58,7 @@ def compare(fast: Callable[..., Tensor], plain: Callable[..., Tensor], *inputs: 
         assert ours.dtype == torch.float32
         assert ours.shape == theirs.shape
         error = (theirs - ours).abs().max() / theirs.abs().max()
-        assert error < TOLERANCE
+        assert error < tolerance
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 5, 7, 9])
@@ -76,6 +84,26 @@ def test_convolution(kernel: int, sizes: tuple[int, ...]) -> None:
         random(outputs, inputs, kernel, kernel, seed=1),
         random(outputs, seed=2),
     )
+
+
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (1, 3, 3, 1, 1000),
+        (2, 13, 40, 33, 35),
+        (1, 7, 11, 6, 400),
+        (1, 4, 17, 171, 37),
+        (1, 20, 5, 200, 9),
+    ],
+    ids=str,
+)
+def test_convolution_by_transformed_rows(kernel: int, sizes: tuple[int, ...]) -> None:
+    images, inputs, outputs, height, width = sizes
+    x = random(images, inputs, height, width)
+    weight, bias = random(outputs, inputs, kernel, kernel, seed=1), random(outputs, seed=2)
+    assert operations.winograd_pays(inputs, outputs, height * width, kernel)
+    compare(FAST.convolve, TORCH.convolve, x, weight, bias, tolerance=WINOGRAD_TOLERANCE)
 
 
 @pytest.mark.parametrize(("groups", "outputs"), [(6, 6), (2, 4), (3, 9)])

@@ -13,8 +13,12 @@ import numpy.typing as npt
 
 from nervcodec.bitstream.tables import CENTRE
 
+LARGEST_ACTIVITY = 896
+"""Of a place and its neighbours."""
+
+BIT_LENGTHS = np.array([n.bit_length() for n in range(LARGEST_ACTIVITY + 1)], dtype=np.uint8)
 MOST_CLASSES = 11
-"""The activity of a place and its neighbours is at most 896, which has 10 bits."""
+"""The largest activity has 10 bits."""
 
 LARGEST_CHANGE = 7
 UNIT_SHIFT = 4
@@ -32,15 +36,16 @@ class Activity:
     """
 
     def __init__(self, shape: Sequence[int]) -> None:
-        self._values = np.zeros(tuple(shape), dtype=np.int32)
+        channels, rows, columns = shape
+        self._bordered = np.zeros((channels, rows + 2, columns + 2), dtype=np.int32)
+        self._values = self._bordered[:, 1:-1, 1:-1]
 
     def lengths(self) -> Lengths:
         """Bits of the activity at each place before the next frame: its class but for the most."""
-        padded = np.pad(self._values, ((0, 0), (1, 1), (1, 1)))
-        around = padded[:, :-2, 1:-1] + padded[:, 2:, 1:-1]
-        around += padded[:, 1:-1, :-2] + padded[:, 1:-1, 2:]
-        _, exponents = np.frexp(((4 * self._values + around) >> 2).astype(np.float64))
-        lengths: Lengths = exponents.astype(np.uint8)
+        values = self._bordered
+        around = values[:, :-2, 1:-1] + values[:, 2:, 1:-1]
+        around += values[:, 1:-1, :-2] + values[:, 1:-1, 2:]
+        lengths: Lengths = BIT_LENGTHS[(4 * self._values + around) >> 2]
         return lengths
 
     def follow(self, changes: Changes) -> None:

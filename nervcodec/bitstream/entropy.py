@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import constriction
 import numpy as np
 import numpy.typing as npt
 
-from nervcodec.bitstream.tables import ALPHABET, CENTRE, TOTAL, all_tables, frozen_table
+from nervcodec.bitstream.tables import ALPHABET, CENTRE, PRECISION, TOTAL, all_tables, frozen_table
 from nervcodec.bitstream.wire import ByteReader
 from nervcodec.errors import BitstreamError
 
@@ -68,10 +68,7 @@ class ExplicitTable:
         return (self.first + np.flatnonzero(self.weights)).astype(np.uint8)
 
     def frequencies(self) -> Frequencies:
-        weights = np.array([weight for weight in self.weights if weight], dtype=np.int64)
-        frequencies: Frequencies = weights * TOTAL // weights.sum()
-        frequencies[np.argmax(weights)] += TOTAL - frequencies.sum()
-        return frequencies
+        return _scaled(np.array([weight for weight in self.weights if weight], dtype=np.int64))
 
     def to_indices(self, symbols: Symbols) -> npt.NDArray[np.int32]:
         return np.searchsorted(self.used(), symbols).astype(np.int32)
@@ -152,14 +149,20 @@ def coded_bits(symbols: Symbols, zero: int) -> float:
 def choose(symbols: Symbols, zero: int) -> tuple[Table, float]:
     """:func:`choose_table` and :func:`coded_bits` at once."""
     counts = np.bincount(symbols.ravel(), minlength=ALPHABET)
-    shifted = np.roll(counts, CENTRE - zero)
-    frozen_bits = (shifted * (24 - np.log2(all_tables()))).sum(axis=1)
+    frozen_bits = _frozen_costs() @ np.roll(counts, CENTRE - zero)
     best = int(np.argmin(frozen_bits))
     if _least_explicit_bits(counts) < frozen_bits[best]:
         explicit, explicit_bits = _best_explicit(counts)
         if explicit_bits < frozen_bits[best]:
             return explicit, explicit_bits
     return FrozenTable(best, zero), float(frozen_bits[best])
+
+
+@cache
+def _frozen_costs() -> npt.NDArray[np.float64]:
+    """Bits of each symbol by each frozen table."""
+    costs: npt.NDArray[np.float64] = PRECISION - np.log2(all_tables())
+    return costs
 
 
 def _least_explicit_bits(counts: npt.NDArray[np.int64]) -> float:
@@ -174,24 +177,32 @@ def _best_explicit(counts: npt.NDArray[np.int64]) -> tuple[ExplicitTable, float]
     """The explicit table, its weights coarsened as far as pays, and its bits with the data's."""
     used = np.flatnonzero(counts)
     inner = counts[used[0] : used[-1] + 1]
-    least = max(0, int(inner.sum() - 1).bit_length() - 24)
-    candidates = []
-    for shift in range(least, least + MAX_TABLE_SHIFT):
-        weights = np.where(inner > 0, np.maximum(1, (inner + (1 << shift >> 1)) >> shift), 0)
-        if weights.sum() > TOTAL:
-            continue
-        table = ExplicitTable(int(used[0]), tuple(weights.tolist()))
-        bits = (inner[inner > 0] * (24 - np.log2(table.frequencies()))).sum()
-        size = 3 + -(-int(_golomb_lengths(weights).min()) // 8)
-        candidates.append((table, bits + 8 * size))
-    return min(candidates, key=lambda candidate: candidate[1])
+    least = max(0, int(inner.sum() - 1).bit_length() - PRECISION)
+    shifts = np.arange(least, least + MAX_TABLE_SHIFT)[:, None]
+    weights = np.where(inner > 0, np.maximum(1, (inner + (1 << shifts >> 1)) >> shifts), 0)
+    weights = weights[weights.sum(axis=1) <= TOTAL]
+    costs = PRECISION - np.log2(_scaled(weights[:, inner > 0]))
+    sizes = 3 + -(-_golomb_lengths(weights).min(axis=0) // 8)
+    bits = costs @ inner[inner > 0] + 8 * sizes
+    best = int(np.argmin(bits))
+    return ExplicitTable(int(used[0]), tuple(weights[best].tolist())), float(bits[best])
+
+
+def _scaled(weights: Frequencies) -> Frequencies:
+    """Tables (..., n) of weights that are not 0; the first of the largest takes what is left."""
+    frequencies: Frequencies = weights * TOTAL // weights.sum(axis=-1, keepdims=True)
+    largest = np.argmax(weights, axis=-1)[..., None]
+    rest = TOTAL - frequencies.sum(axis=-1, keepdims=True)
+    own = np.take_along_axis(frequencies, largest, axis=-1)
+    np.put_along_axis(frequencies, largest, own + rest, axis=-1)
+    return frequencies
 
 
 def _golomb_lengths(weights: Frequencies) -> npt.NDArray[np.int64]:
-    """Bits of all ``weights`` in exponential Golomb codes of each order."""
-    orders = np.arange(MAX_GOLOMB_ORDER + 1)
-    exponents = np.frexp(weights + (1 << orders)[:, None])[1]
-    lengths: npt.NDArray[np.int64] = (2 * exponents - orders[:, None] - 1).sum(axis=1)
+    """Bits of all ``weights`` (..., n) in exponential Golomb codes of each order, (orders, ...)."""
+    orders = np.arange(MAX_GOLOMB_ORDER + 1).reshape(-1, *[1] * weights.ndim)
+    exponents = np.frexp(weights + (1 << orders))[1]
+    lengths: npt.NDArray[np.int64] = (2 * exponents - orders - 1).sum(axis=-1)
     return lengths
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nervcodec.fast.library import FLOATS, ConvolutionStruct
+from nervcodec.fast.library import FLOATS, ConvolutionStruct, WinogradStruct
 from nervcodec.fast.winograd import transforms
 
 MAX_OUTPUTS = 6
@@ -133,6 +134,26 @@ class Convolution:
             terms,
             *map(pointer_to, self._kept),
         )
+
+
+class WinogradPlan:
+    """The transforms of a training's convolutions of one kernel, as kernels.c wants them."""
+
+    def __init__(self, kernel: int) -> None:
+        step = WINOGRAD_STEPS[kernel]
+        after, factors, before = transforms(step, kernel)
+        gradients = np.zeros_like(before)
+        gradients[:, :step] = after.T
+        self._kept = [
+            np.ascontiguousarray(matrix, dtype=np.float32)
+            for matrix in (before, factors, after, gradients)
+        ]
+        self.struct = WinogradStruct(step, len(before), *map(pointer_to, self._kept))
+
+
+@cache
+def winograd_plan(kernel: int) -> WinogradPlan:
+    return WinogradPlan(kernel)
 
 
 def _ungrouped(weights: npt.NDArray[np.float64], groups: int) -> npt.NDArray[np.float64]:

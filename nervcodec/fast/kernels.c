@@ -1,13 +1,13 @@
 /* The network's arithmetic on planar float32 maps, for CPUs.
  *
- * kernels.h holds that of decoding, training.h that of training, correlate.h what both are made of;
- * they are compiled once for each instruction set, and this file chooses among them when it is
- * called. Python reaches it through ctypes (library.py), which lets go of
- * the interpreter's lock, so that threads work on bands of rows side by side.
+ * kernels.h holds that of decoding, layers.h and training.h that of training, correlate.h what both
+ * are made of; they are compiled once for each instruction set, and this file chooses among them
+ * when it is called. Python reaches it through ctypes (library.py), which lets go of the
+ * interpreter's lock, so that threads work on bands of rows side by side.
  *
- * A map is channels of height rows of pitch values: pitch is the width rounded up to PITCH, and
- * what lies beyond the width, or between two channels, is not defined. Functions work on the
- * rows that they are told.
+ * A map is channels of height rows of pitch values. In decoding pitch is the width rounded up to
+ * PITCH, and what lies beyond the width, or between two channels, is not defined; a training's maps
+ * have no gaps. Functions work on the rows that they are told.
  */
 
 #include <math.h>
@@ -16,8 +16,6 @@
 #include <string.h>
 
 #define PITCH 16 /* values; the widest vector has so many */
-#define PLANE_UNIT 1024
-#define PLANE_SHIFT 144
 #define TILE 192 /* columns of a tile of a convolution, so that a tile stays in the caches */
 #define SPAN 64   /* places that are treated together where each stands alone */
 #define MAX_ROWS 16
@@ -27,6 +25,7 @@
  * piece of work: so many places of MAX_OUTPUTS channels stay in the first cache. */
 #define STRETCH 1024
 #define LEAST_WORK 200000 /* multiplications of a training that are worth a second thread */
+#define MOST_PARTS 8 /* sums of a weight's gradient over parts of an image that are added at last */
 #define MAX_TAPS 7 /* shifted inputs that are multiplied together for a gradient */
 
 /* As nervcodec/training/rate.py has them: */
@@ -53,15 +52,28 @@ struct convolution {
     const float *bias;    /* (outputs) */
 };
 
+/* How `step` rows of output are had of `products` transformed rows of input, as winograd.py says:
+ * rows of matrices, for the input, for the weights, for the output, and for the output's gradients,
+ * which are as many rows as those of the input, the last ones times 0. */
+struct winograd {
+    int32_t step, products;
+    const float *before;    /* (products, products) */
+    const float *factors;   /* (products, kernel) */
+    const float *after;     /* (step, products) */
+    const float *gradients; /* (products, products) */
+};
+
 /* A convolution of a training: (outputs, inputs, kernel, kernel) weights, kernel odd. Where it is
- * `depthwise`, as many outputs as inputs stand alone. */
+ * `depthwise`, as many outputs as inputs stand alone. `winograd` is NULL where it is done plainly. */
 struct layer {
     int32_t images, inputs, outputs, height, width, kernel, depthwise;
+    const struct winograd *winograd;
 };
 
 struct map {
     float *values;
-    int32_t height, width;
+    int32_t height, width, pitch;
+    int64_t plane; /* values from one channel to the next */
 };
 
 static long round_up(long value, long unit) { return (value + unit - 1) / unit * unit; }
@@ -72,18 +84,9 @@ static void *allocate(long bytes) { return aligned_alloc(64, round_up(bytes, 64)
 
 static float *memory_of(long values) { return allocate(values * sizeof(float)); }
 
-static long pitch_of(const struct map *map) { return round_up(map->width, PITCH); }
-
-/* Values from one channel to the next. Planes of 640 x 1280 values, one behind the other, would
- * all begin in the same set of a cache; so each is shifted by a few lines against the last. */
-static long plane_of(const struct map *map)
-{
-    return round_up(map->height * pitch_of(map), PLANE_UNIT) + PLANE_SHIFT;
-}
-
 static float *row_of(const struct map *map, long channel, long row)
 {
-    return map->values + channel * plane_of(map) + row * pitch_of(map);
+    return map->values + channel * map->plane + row * map->pitch;
 }
 
 /* Outputs of the block that begins at `first`: as many as fit, in blocks as equal as can be. */
@@ -105,6 +108,7 @@ static int block_size(int outputs, int first)
 #define NAME(name) name##_plain
 #include "correlate.h"
 #include "kernels.h"
+#include "layers.h"
 #include "training.h"
 #undef REAL
 #undef LANES
@@ -129,6 +133,7 @@ static int block_size(int outputs, int first)
 #define NAME(name) name##_avx2
 #include "correlate.h"
 #include "kernels.h"
+#include "layers.h"
 #include "training.h"
 #undef REAL
 #undef LANES
@@ -153,6 +158,7 @@ static int block_size(int outputs, int first)
 #define NAME(name) name##_avx512
 #include "correlate.h"
 #include "kernels.h"
+#include "layers.h"
 #include "training.h"
 #undef REAL
 #undef LANES
@@ -265,7 +271,7 @@ int32_t hfsv_use_threads(int32_t level, int32_t threads)
 int32_t hfsv_layer_forward(int32_t level, const struct layer *layer, const float *in,
                            const float *weights, const float *bias, float *out)
 {
-    return DISPATCH(level, layer_forward, layer, in, weights, bias, out);
+    return DISPATCH(level, layer_values, layer, in, weights, bias, out);
 }
 
 /* The same in float64. */
@@ -281,7 +287,7 @@ int32_t hfsv_layer_backward(int32_t level, const struct layer *layer, const floa
                             const float *weights, const float *gradients, float *in_gradients,
                             float *weight_gradients, float *bias_gradients)
 {
-    return DISPATCH(level, layer_backward, layer, in, weights, gradients, in_gradients,
+    return DISPATCH(level, layer_gradients, layer, in, weights, gradients, in_gradients,
                     weight_gradients, bias_gradients);
 }
 

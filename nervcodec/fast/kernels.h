@@ -168,7 +168,7 @@ static void NAME(finish)(const struct convolution *conv, const float *tile, long
                          const struct map *out, int epilogue, const struct map *extra, long top,
                          long left)
 {
-    long columns = pitch_of(out) - left < width ? pitch_of(out) - left : width;
+    long columns = out->pitch - left < width ? out->pitch - left : width;
     for (int output = 0; output < conv->outputs; output++)
         for (int row = 0; row < conv->step && top + row < out->height; row++) {
             const float *restrict from = tile + (output * conv->step + row) * width;
@@ -299,7 +299,7 @@ static int32_t NAME(channel_attention)(const struct convolution *reduce,
                                        const struct convolution *expand, const struct map *in,
                                        const struct map *out, int first, int last)
 {
-    long pitch = pitch_of(in), plane = plane_of(in), channels = reduce->inputs;
+    long pitch = in->pitch, plane = in->plane, channels = reduce->inputs;
     long inner = reduce->outputs;
     float *hidden = aligned_alloc(64, (inner + 2 * channels) * SPAN * sizeof(float));
     if (hidden == NULL)
@@ -373,11 +373,11 @@ static inline void NAME(widened_row)(float *mixed, long columns, int stride, flo
 static int32_t NAME(upsample)(const struct map *in, const struct map *out, int channels, int stride,
                               int first, int last)
 {
-    long pitch = pitch_of(out);
-    float *line = allocate((pitch_of(in) + 2 * PITCH + pitch + stride) * sizeof(float));
+    long pitch = out->pitch;
+    float *line = allocate((in->pitch + 2 * PITCH + pitch + stride) * sizeof(float));
     if (line == NULL)
         return -1;
-    float *mixed = line + PITCH, *wide = mixed + pitch_of(in) + PITCH;
+    float *mixed = line + PITCH, *wide = mixed + in->pitch + PITCH;
     for (int channel = 0; channel < channels; channel++)
         for (long row = (long)first * stride; row < (long)last * stride; row++) {
             long near, far;
@@ -424,7 +424,7 @@ static int32_t NAME(band_features)(const struct map *in, const struct map *out, 
                                    const float *phi, int first, int last)
 {
     long half = (in->width + 1) / 2, half_rows = (in->height + 1) / 2;
-    long step = round_up(half, PITCH), pitch = pitch_of(in);
+    long step = round_up(half, PITCH), pitch = in->pitch;
     /* Haar rows above, at and below; one row between; one at full width. */
     long total = 12 * step + step + 2 * PITCH + 2 * step + pitch;
     float *haar = aligned_alloc(64, round_up(total * sizeof(float), 64));
@@ -463,7 +463,7 @@ static int32_t NAME(band_features)(const struct map *in, const struct map *out, 
 static int32_t NAME(gate)(const struct map *in, const struct map *logits, int logit_channels,
                           const struct map *out, int channels, int activate, int first, int last)
 {
-    long pitch = pitch_of(in);
+    long pitch = in->pitch;
     float *factors = aligned_alloc(64, round_up(pitch * sizeof(float), 64));
     if (factors == NULL)
         return -1;
@@ -494,7 +494,7 @@ static int32_t NAME(add)(const struct map *in, const struct map *out, int channe
         for (int row = first; row < last; row++) {
             const float *restrict from = row_of(in, channel, row);
             float *restrict to = row_of(out, channel, row);
-            for (long x = 0; x < pitch_of(in); x++)
+            for (long x = 0; x < in->pitch; x++)
                 to[x] += from[x];
         }
     return 0;
@@ -515,7 +515,7 @@ static int32_t NAME(samples)(const struct map *logits, const struct map *added, 
                              float peak, void *out, int bytes, int height, int width, int first,
                              int last)
 {
-    long pitch = pitch_of(logits), step = bytes * (long)width;
+    long pitch = logits->pitch, step = bytes * (long)width;
     float *line = aligned_alloc(64, round_up(7 * pitch * sizeof(float), 64));
     if (line == NULL)
         return -1;

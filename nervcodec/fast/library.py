@@ -35,15 +35,29 @@ class ConvolutionStruct(Structure):
 class MapStruct(Structure):
     """``struct map`` of kernels.c."""
 
-    _fields_ = (("values", FLOATS), ("height", c_int32), ("width", c_int32))
+    _fields_ = (
+        ("values", FLOATS),
+        *((name, c_int32) for name in ("height", "width", "pitch")),
+        ("plane", c_int64),
+    )
+
+
+class WinogradStruct(Structure):
+    """``struct winograd`` of kernels.c."""
+
+    _fields_ = (
+        *((name, c_int32) for name in ("step", "products")),
+        *((name, FLOATS) for name in ("before", "factors", "after", "gradients")),
+    )
 
 
 class LayerStruct(Structure):
     """``struct layer`` of kernels.c."""
 
-    _fields_ = tuple(
-        (name, c_int32)
-        for name in ("images", "inputs", "outputs", "height", "width", "kernel", "depthwise")
+    _fields_ = (
+        *((name, c_int32) for name in ("images", "inputs", "outputs", "height", "width")),
+        *((name, c_int32) for name in ("kernel", "depthwise")),
+        ("winograd", POINTER(WinogradStruct)),
     )
 
 

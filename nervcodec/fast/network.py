@@ -36,8 +36,12 @@ from nervcodec.models.blocks import Conv, Hfscm, Stage
 from nervcodec.models.frame_decoder import FrameDecoder
 from nervcodec.samples import peak
 
-PITCH, PLANE_UNIT, PLANE_SHIFT = 16, 1024, 144
-"""Rows and channels of a map lie as kernels.c has them."""
+PITCH = 16
+"""Rows of a map begin so many values apart, or a multiple: as many as the widest vector has."""
+
+PLANE_UNIT, PLANE_SHIFT = 1024, 144
+"""Planes of 640 x 1280 values, one behind the other, would all begin in the same set of a cache; so
+each is shifted by a few lines against the last."""
 
 LEAST_WORK = 1 << 16
 """Values of output below which threads cost more than they bring."""
@@ -74,7 +78,8 @@ class Map:
     def __init__(self, channels: int, height: int, width: int, memory: Tensor) -> None:
         self.channels, self.height, self.width, self.memory = channels, height, width, memory
         self.count = channels * height * width
-        self.struct = MapStruct(pointer_to(memory), height, width)
+        plane, pitch = _strides(height, width)
+        self.struct = MapStruct(pointer_to(memory), height, width, pitch, plane)
 
     def fill(self, values: Tensor) -> None:
         """Copy (channels, height, width) values in."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ctypes import byref
+from ctypes import byref, pointer
 from typing import Any
 
 import torch
@@ -17,8 +17,12 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from nervcodec.bitstream.tensors import BANDS
+from nervcodec.fast.convolution import WINOGRAD_STEPS, winograd_plan
 from nervcodec.fast.library import LayerStruct, level, load
 from nervcodec.models.operations import NORM_EPSILON, Operations
+
+LEAST_CHANNELS, LEAST_PLACES = 3, 1000
+"""Inputs and outputs, and places of a map, that make it worth to transform a convolution's rows."""
 
 
 def available() -> bool:
@@ -63,7 +67,16 @@ def _layer_of(x: Tensor, weight: Tensor, depthwise: bool) -> tuple[LayerStruct, 
     images, inputs, height, width = x.shape
     outputs, _, kernel, _ = weight.shape
     layer = LayerStruct(images, inputs, outputs, height, width, kernel, depthwise)
+    single = x.dtype == torch.float32 and not depthwise
+    if single and winograd_pays(inputs, outputs, height * width, kernel):
+        layer.winograd = pointer(winograd_plan(kernel).struct)
     return layer, x.new_empty(images, outputs, height, width)
+
+
+def winograd_pays(inputs: int, outputs: int, places: int, kernel: int) -> bool:
+    """Whether fewer multiplications make up for the transforms, one of each channel."""
+    large = min(inputs, outputs) >= LEAST_CHANNELS and places >= LEAST_PLACES
+    return kernel in WINOGRAD_STEPS and large
 
 
 class _Convolve(Function):

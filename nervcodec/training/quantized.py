@@ -222,6 +222,10 @@ class QuantizedTraining:
         relative = max(-1.0, min(1.0, excess / target))
         self._log_weight += SIZE_GAIN * advance * relative
 
+    def classify(self) -> None:
+        """Find the classes of the embeddings' changes, as they are now."""
+        self._learned.classify()
+
     @torch.no_grad()
     def measure(self) -> None:
         """Hold the estimated size against that of the segment as it would be coded now.

@@ -42,8 +42,11 @@ ROUNDED_COST, FREE_SAVING = 0.06, 0.15
 """What rounding adds to a step, and what leaving the content encoder out saves, in steps of the
 beginning: 0.05 to 0.08, and 0.10 to 0.20, as measured on carphone and Bunny."""
 
-LEAST_MEASURED = 25
-"""Steps between two measurements of the size, a quarter of an epoch in longer ones."""
+LEAST_LOOKS = 25
+"""Steps between two looks at the quantization, a quarter of an epoch in longer ones."""
+
+LOOKS_A_MEASUREMENT = 4
+"""The size is measured so rarely, by coding all symbols, where there is none to keep to."""
 
 UNSEEN = -1.0
 """Error of a frame that was not seen yet."""
@@ -129,6 +132,7 @@ class Trainer:
         }
         self._parameters = dict(decoder.named_parameters())
         weight = rate_weight(DEFAULT_CRF) if config.rate_weight is None else config.rate_weight
+        self._looks_a_measurement = LOOKS_A_MEASUREMENT if goal.bytes is None else 1
         self._quantized: QuantizedTraining | None = None
         if weight > 0:
             self._quantized = QuantizedTraining(
@@ -375,9 +379,11 @@ class Trainer:
         self._average()
         if active is not None:
             active.step(schedule.share, advance, min(1.0, 2 * falling), self._seen_psnr)
-            due = schedule.step % max(LEAST_MEASURED, self._order.epoch_steps // 4) == 0
-            if due or schedule.finished:
+            looks, rest = divmod(schedule.step, max(LEAST_LOOKS, self._order.epoch_steps // 4))
+            if schedule.finished or (rest == 0 and looks % self._looks_a_measurement == 0):
                 active.measure()
+            elif rest == 0:
+                active.classify()
         return loss.detach(), errors.detach()
 
     def _seen_psnr(self) -> float:
