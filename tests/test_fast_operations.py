@@ -139,12 +139,28 @@ def test_gelu() -> None:
 
 @pytest.mark.parametrize("stride", [1, 2, 3, 4, 5, 8])
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (2, 3, 5, 7), (1, 2, 1, 40)], ids=str)
-def test_upsampled_gelu(stride: int, sizes: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("name", ["upsampled", "upsampled_gelu"])
+def test_upsampling(name: str, stride: int, sizes: tuple[int, ...]) -> None:
     compare(
-        lambda x: FAST.upsampled_gelu(x, stride),
-        lambda x: TORCH.upsampled_gelu(x, stride),
+        lambda x: getattr(FAST, name)(x, stride),
+        lambda x: getattr(TORCH, name)(x, stride),
         random(*sizes),
     )
+
+
+def test_what_takes_logits_to_samples() -> None:
+    compare(FAST.in_range, TORCH.in_range, torch.linspace(-9, 9, 1003, dtype=torch.float64))
+
+
+def test_without_gradients_no_slopes_are_kept() -> None:
+    x = random(2, 8, 5, 7).float()
+    leaf = x.clone().requires_grad_()
+    for function in (
+        FAST.gelu,
+        lambda x: FAST.shuffled_gelu(x, 2),
+        lambda x: FAST.upsampled_gelu(x, 2),
+    ):
+        torch.testing.assert_close(function(x), function(leaf).detach(), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3, 5])

@@ -291,45 +291,60 @@ int32_t hfsv_layer_backward(int32_t level, const struct layer *layer, const floa
                     weight_gradients, bias_gradients);
 }
 
-int32_t hfsv_gelu_forward(int32_t level, const float *in, float *out, int64_t count)
+/* GELU and, unless NULL, its derivatives. */
+int32_t hfsv_gelu_forward(int32_t level, const float *in, int64_t count, float *out, float *slopes)
 {
-    return DISPATCH(level, gelu_forward, in, out, count);
-}
-
-int32_t hfsv_gelu_backward(int32_t level, const float *in, const float *gradients, float *out,
-                           int64_t count)
-{
-    return DISPATCH(level, gelu_backward, in, gradients, out, count);
+    return DISPATCH(level, gelu_forward, in, count, out, slopes);
 }
 
 /* PixelShuffle by `stride` and GELU: (channels * stride^2, height, width) to (channels, height *
- * stride, width * stride). */
+ * stride, width * stride); GELU's derivatives, unless NULL, lie as the input does. -1 where memory
+ * is wanting. */
 int32_t hfsv_shuffle_forward(int32_t level, const float *in, int32_t channels, int32_t height,
-                             int32_t width, int32_t stride, float *out)
+                             int32_t width, int32_t stride, float *out, float *slopes)
 {
-    return DISPATCH(level, shuffle_forward, in, channels, height, width, stride, out);
+    return DISPATCH(level, shuffle_forward, in, channels, height, width, stride, out, slopes);
 }
 
-int32_t hfsv_shuffle_backward(int32_t level, const float *in, const float *gradients,
+int32_t hfsv_shuffle_backward(int32_t level, const float *slopes, const float *gradients,
                               int32_t channels, int32_t height, int32_t width, int32_t stride,
                               float *out)
 {
-    return DISPATCH(level, shuffle_backward, in, gradients, channels, height, width, stride, out);
+    return DISPATCH(level, shuffle_backward, slopes, gradients, channels, height, width, stride,
+                    out);
 }
 
-/* gelu of maps at `stride` times their size: (channels, height, width) to (channels, height *
- * stride, width * stride), bilinear. -1 where memory is wanting. */
+/* Maps at `stride` times their size: (channels, height, width) to (channels, height * stride, width
+ * * stride), bilinear; where `activate` is set GELU of them and, unless NULL, its derivatives. -1
+ * where memory is wanting. */
 int32_t hfsv_upsample_forward(int32_t level, const float *in, int32_t channels, int32_t height,
-                              int32_t width, int32_t stride, float *out)
+                              int32_t width, int32_t stride, int32_t activate, float *out,
+                              float *slopes)
 {
-    return DISPATCH(level, upsample_forward, in, channels, height, width, stride, out);
+    return DISPATCH(level, upsample_forward, in, channels, height, width, stride, activate, out,
+                    slopes);
 }
 
-int32_t hfsv_upsample_backward(int32_t level, const float *in, const float *gradients,
+/* `slopes` are GELU's derivatives, or NULL. -1 where memory is wanting. */
+int32_t hfsv_upsample_backward(int32_t level, const float *slopes, const float *gradients,
                                int32_t channels, int32_t height, int32_t width, int32_t stride,
                                float *out)
 {
-    return DISPATCH(level, upsample_backward, in, gradients, channels, height, width, stride, out);
+    return DISPATCH(level, upsample_backward, slopes, gradients, channels, height, width, stride,
+                    out);
+}
+
+/* (1 + tanh(y)) / 2. */
+int32_t hfsv_range_forward(int32_t level, const float *in, int64_t count, float *out)
+{
+    return DISPATCH(level, range_forward, in, count, out);
+}
+
+/* Gradients of y, by the `values` that it gave. */
+int32_t hfsv_range_backward(int32_t level, const float *values, const float *gradients,
+                            int64_t count, float *out)
+{
+    return DISPATCH(level, range_backward, values, gradients, count, out);
 }
 
 /* out = f * sigmoid(logits) + f of maps of `map` values; `logits` has one for all, or one each. */

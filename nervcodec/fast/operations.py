@@ -115,45 +115,86 @@ class _Gelu(Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         x = x.contiguous()
         out = torch.empty_like(x)
-        _call("hfsv_gelu_forward", x, out, x.numel())
-        ctx.save_for_backward(x)
+        slopes = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        _call("hfsv_gelu_forward", x, x.numel(), out, slopes)
+        ctx.save_for_backward(slopes)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        out = torch.empty_like(x)
-        _call("hfsv_gelu_backward", x, gradient.contiguous(), out, x.numel())
+        (slopes,) = ctx.saved_tensors
+        out: Tensor = gradient * slopes
         return out
 
 
-SHUFFLE, UPSAMPLE = "shuffle", "upsample"
-"""What enlarges a map, by the names of its kernels: PixelShuffle or bilinear resizing."""
-
-
-class _EnlargedGelu(Function):
-    """A map at ``stride`` times its size, and GELU."""
+class _ShuffledGelu(Function):
+    """PixelShuffle and GELU."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, stride: int, way: str) -> Tensor:
+    def forward(ctx: Any, x: Tensor, stride: int) -> Tensor:
         x = x.contiguous()
         images, inputs, height, width = x.shape
-        channels = inputs // stride**2 if way == SHUFFLE else inputs
+        channels = inputs // stride**2
         # Images are as so many channels more.
-        ctx.way, ctx.shape = way, (images * channels, height, width, stride)
+        ctx.shape = (images * channels, height, width, stride)
         out = x.new_empty(images, channels, height * stride, width * stride)
-        _call(f"hfsv_{way}_forward", x, *ctx.shape, out)
-        ctx.save_for_backward(x)
+        slopes = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        _call("hfsv_shuffle_forward", x, *ctx.shape, out, slopes)
+        ctx.save_for_backward(slopes)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (slopes,) = ctx.saved_tensors
+        out = torch.empty_like(slopes)
+        _call("hfsv_shuffle_backward", slopes, gradient.contiguous(), *ctx.shape, out)
+        return out, None
+
+
+class _Upsampled(Function):
+    """A map at ``stride`` times its size, and GELU where it is asked for."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, stride: int, activate: bool) -> Tensor:
+        x = x.contiguous()
+        images, channels, height, width = x.shape
+        ctx.images, ctx.shape = images, (images * channels, height, width, stride)
+        out = x.new_empty(images, channels, height * stride, width * stride)
+        slopes = torch.empty_like(out) if activate and ctx.needs_input_grad[0] else None
+        _call("hfsv_upsample_forward", x, *ctx.shape, activate, out, slopes)
+        ctx.save_for_backward(slopes)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (x,) = ctx.saved_tensors
-        out = torch.empty_like(x)
-        _call(f"hfsv_{ctx.way}_backward", x, gradient.contiguous(), *ctx.shape, out)
+        (slopes,) = ctx.saved_tensors
+        maps, height, width, _ = ctx.shape
+        out = gradient.new_empty(ctx.images, maps // ctx.images, height, width)
+        _call("hfsv_upsample_backward", slopes, gradient.contiguous(), *ctx.shape, out)
         return out, None, None
+
+
+class _InRange(Function):
+    """(1 + tanh(y)) / 2."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor) -> Tensor:
+        y = y.contiguous()
+        out = torch.empty_like(y)
+        _call("hfsv_range_forward", y, y.numel(), out)
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (values,) = ctx.saved_tensors
+        out = torch.empty_like(values)
+        _call("hfsv_range_backward", values, gradient.contiguous(), values.numel(), out)
+        return out
 
 
 class _Gate(Function):
@@ -252,12 +293,20 @@ class FastOperations(Operations):
     def shuffled_gelu(self, x: Tensor, stride: int) -> Tensor:
         if not _single(x):
             return super().shuffled_gelu(x, stride)
-        return _applied(_EnlargedGelu, x, stride, SHUFFLE)
+        return _applied(_ShuffledGelu, x, stride)
 
     def upsampled_gelu(self, x: Tensor, stride: int) -> Tensor:
         if not _single(x):
             return super().upsampled_gelu(x, stride)
-        return _applied(_EnlargedGelu, x, stride, UPSAMPLE)
+        return _applied(_Upsampled, x, stride, True)
+
+    def upsampled(self, x: Tensor, stride: int) -> Tensor:
+        if not _single(x):
+            return super().upsampled(x, stride)
+        return _applied(_Upsampled, x, stride, False)
+
+    def in_range(self, logits: Tensor) -> Tensor:
+        return _applied(_InRange, logits) if _single(logits) else super().in_range(logits)
 
     def gate(self, x: Tensor, logits: Tensor) -> Tensor:
         return _applied(_Gate, x, logits) if _single(x) else super().gate(x, logits)

@@ -1,47 +1,61 @@
 /* The other operations of a training and their gradients, for vectors of LANES floats; kernels.c
  * includes this last, once an instruction set. Maps are those of correlate.h. */
 
-static int32_t NAME(gelu_forward)(const float *restrict in, float *restrict out, long count)
+/* The derivative of GELU from `share`, the normal distribution's Phi(x): it is Phi(x) + x phi(x), with
+ * the density phi. */
+static inline float NAME(slope_of)(float x, float share)
 {
-    for (long x = 0; x < count; x++)
-        out[x] = NAME(gelu)(in[x]);
-    return 0;
+    return share + x * 0.398942280f * NAME(exponential)(-0.5f * x * x);
 }
 
-/* The derivative: Phi(x) + x phi(x), with the normal distribution's Phi and density phi. */
-static inline float NAME(gelu_slope)(float x)
+static inline float NAME(gelu_slope)(float x) { return NAME(slope_of)(x, NAME(normal_share)(x)); }
+
+/* GELU and, unless `slopes` is NULL, its derivatives. */
+static void NAME(gelu_values)(const float *restrict in, long count, float *restrict out,
+                              float *restrict slopes)
 {
-    return NAME(normal_share)(x) + x * 0.398942280f * NAME(exponential)(-0.5f * x * x);
+    if (slopes == NULL) {
+        for (long x = 0; x < count; x++)
+            out[x] = NAME(gelu)(in[x]);
+        return;
+    }
+    for (long x = 0; x < count; x++) {
+        float share = NAME(normal_share)(in[x]);
+        out[x] = in[x] * share;
+        slopes[x] = NAME(slope_of)(in[x], share);
+    }
 }
 
-static int32_t NAME(gelu_backward)(const float *restrict in, const float *restrict gradients,
-                                   float *restrict out, long count)
+static int32_t NAME(gelu_forward)(const float *in, long count, float *out, float *slopes)
 {
-    for (long x = 0; x < count; x++)
-        out[x] = gradients[x] * NAME(gelu_slope)(in[x]);
+    NAME(gelu_values)(in, count, out, slopes);
     return 0;
 }
 
 /* PixelShuffle by `stride` and GELU: (channels * stride^2, height, width) maps to (channels,
- * height * stride, width * stride). */
+ * height * stride, width * stride). Slopes, unless NULL, lie as the input does. */
 static int32_t NAME(shuffle_forward)(const float *in, int channels, int height, int width,
-                                     int stride, float *out)
+                                     int stride, float *out, float *slopes)
 {
     long map = (long)height * width;
+    float *line = memory_of(width);
+    if (line == NULL)
+        return -1;
     for (int channel = 0; channel < channels; channel++)
         for (int row = 0; row < height; row++)
             for (int dy = 0; dy < stride; dy++, out += (long)width * stride)
                 for (int dx = 0; dx < stride; dx++) {
-                    const float *restrict from =
-                        in + ((channel * stride + dy) * stride + dx) * map + (long)row * width;
-                    float *restrict to = out + dx;
+                    long place = ((channel * stride + dy) * stride + dx) * map + (long)row * width;
+                    NAME(gelu_values)(in + place, width, line,
+                                      slopes == NULL ? NULL : slopes + place);
                     for (long x = 0; x < width; x++)
-                        to[x * stride] = NAME(gelu)(from[x]);
+                        out[x * stride + dx] = line[x];
                 }
+    free(line);
     return 0;
 }
 
-static int32_t NAME(shuffle_backward)(const float *in, const float *gradients, int channels,
+static int32_t NAME(shuffle_backward)(const float *slopes, const float *gradients, int channels,
                                       int height, int width, int stride, float *out)
 {
     long map = (long)height * width;
@@ -50,10 +64,10 @@ static int32_t NAME(shuffle_backward)(const float *in, const float *gradients, i
             for (int dy = 0; dy < stride; dy++, gradients += (long)width * stride)
                 for (int dx = 0; dx < stride; dx++) {
                     long place = ((channel * stride + dy) * stride + dx) * map + (long)row * width;
-                    const float *restrict value = in + place, *restrict from = gradients + dx;
+                    const float *restrict slope = slopes + place, *restrict from = gradients + dx;
                     float *restrict to = out + place;
                     for (long x = 0; x < width; x++)
-                        to[x] = from[x * stride] * NAME(gelu_slope)(value[x]);
+                        to[x] = from[x * stride] * slope[x];
                 }
     return 0;
 }
@@ -111,10 +125,10 @@ static void NAME(add_upsampled_gradient)(const float *gradients, long rows, long
         other[x] += share * sums[x];
 }
 
-/* gelu of maps at `stride` times their size: (channels, height, width) to (channels, height *
- * stride, width * stride). */
+/* Maps at `stride` times their size, (channels, height, width) to (channels, height * stride, width
+ * * stride): as they are or, where `activate` is set, GELU of them and, unless NULL, its slopes. */
 static int32_t NAME(upsample_forward)(const float *in, int channels, int height, int width,
-                                      int stride, float *out)
+                                      int stride, int activate, float *out, float *slopes)
 {
     long map = (long)height * width, wide = (long)width * stride;
     float *line = memory_of(width + 2 + wide);
@@ -123,15 +137,18 @@ static int32_t NAME(upsample_forward)(const float *in, int channels, int height,
     float *mixed = line + 1, *full = mixed + width + 1;
     for (int channel = 0; channel < channels; channel++, in += map)
         for (long row = 0; row < (long)height * stride; row++, out += wide) {
-            NAME(upsampled_row)(in, height, width, stride, row, mixed, full);
-            for (long x = 0; x < wide; x++)
-                out[x] = NAME(gelu)(full[x]);
+            NAME(upsampled_row)(in, height, width, stride, row, mixed, activate ? full : out);
+            if (!activate)
+                continue;
+            NAME(gelu_values)(full, wide, out, slopes);
+            slopes = slopes == NULL ? NULL : slopes + wide;
         }
     free(line);
     return 0;
 }
 
-static int32_t NAME(upsample_backward)(const float *in, const float *gradients, int channels,
+/* `slopes` are those of GELU, or NULL where the maps were not activated. */
+static int32_t NAME(upsample_backward)(const float *slopes, const float *gradients, int channels,
                                        int height, int width, int stride, float *out)
 {
     long map = (long)height * width, wide = (long)width * stride;
@@ -140,14 +157,33 @@ static int32_t NAME(upsample_backward)(const float *in, const float *gradients, 
         return -1;
     float *mixed = line + 1, *full = mixed + width + 1;
     memset(out, 0, channels * map * sizeof(float));
-    for (int channel = 0; channel < channels; channel++, in += map, out += map)
+    for (int channel = 0; channel < channels; channel++, out += map)
         for (long row = 0; row < (long)height * stride; row++, gradients += wide) {
-            NAME(upsampled_row)(in, height, width, stride, row, mixed, full);
-            for (long x = 0; x < wide; x++)
-                full[x] = gradients[x] * NAME(gelu_slope)(full[x]);
-            NAME(add_upsampled_gradient)(full, height, width, stride, row, mixed, out);
+            if (slopes != NULL) {
+                for (long x = 0; x < wide; x++)
+                    full[x] = gradients[x] * slopes[x];
+                slopes += wide;
+            }
+            NAME(add_upsampled_gradient)(slopes == NULL ? gradients : full, height, width, stride,
+                                         row, mixed, out);
         }
     free(line);
+    return 0;
+}
+
+/* What a frame has of its logits y: (1 + tanh y) / 2, the logistic function of 2 y. */
+static int32_t NAME(range_forward)(const float *restrict in, long count, float *restrict out)
+{
+    for (long x = 0; x < count; x++)
+        out[x] = NAME(sigmoid)(2.0f * in[x]);
+    return 0;
+}
+
+static int32_t NAME(range_backward)(const float *restrict values, const float *restrict gradients,
+                                    long count, float *restrict out)
+{
+    for (long x = 0; x < count; x++)
+        out[x] = gradients[x] * 2.0f * values[x] * (1.0f - values[x]);
     return 0;
 }
 

@@ -7,7 +7,6 @@ HNeRV's content encoder, which the file does not hold, is in
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,6 +14,7 @@ from nervcodec.bitstream.syntax import ModelSpec
 from nervcodec.bitstream.tensors import MIXERS, RGB
 from nervcodec.models.blocks import Conv, Stage
 from nervcodec.models.mixing import GridMixer
+from nervcodec.models.operations import TORCH
 from nervcodec.models.positions import grid_positions
 
 
@@ -28,6 +28,8 @@ class FrameDecoder(nn.Module):
     Parameters have the names and shapes of
     :func:`nervcodec.bitstream.tensors.tensor_specs`, without the embedding.
     """
+
+    operations = TORCH
 
     def __init__(self, spec: ModelSpec, width: int, height: int) -> None:
         super().__init__()
@@ -98,12 +100,10 @@ class FrameDecoder(nn.Module):
                 reused = self.msfrp(x)  # (B, 3, H / s, W / s)
         logits: Tensor = self.head(x)
         if reused is not None:
-            reused = F.interpolate(
-                reused, size=logits.shape[2:], mode="bilinear", align_corners=False
-            )
+            reused = self.operations.upsampled(reused, logits.shape[3] // reused.shape[3])
             if not self.spec.msfrp_after:
                 logits = logits + reused
-        rgb = 0.5 * torch.tanh(logits[:, :, : self.height, : self.width]) + 0.5
+        rgb = self.operations.in_range(logits[:, :, : self.height, : self.width])
         if reused is None or not self.spec.msfrp_after:
             return rgb
         return (rgb + reused[:, :, : self.height, : self.width]).clamp(0, 1)

@@ -39,10 +39,18 @@ class Operations:
         """PixelShuffle and GELU."""
         return F.gelu(F.pixel_shuffle(x, stride))
 
-    def upsampled_gelu(self, x: Tensor, stride: int) -> Tensor:
-        """Bilinear resizing between the centres of samples, and GELU."""
+    def upsampled(self, x: Tensor, stride: int) -> Tensor:
+        """Bilinear resizing between the centres of samples."""
         factor = float(stride)
-        return F.gelu(F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False))
+        return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+
+    def upsampled_gelu(self, x: Tensor, stride: int) -> Tensor:
+        """The same, and GELU."""
+        return F.gelu(Operations.upsampled(self, x, stride))
+
+    def in_range(self, logits: Tensor) -> Tensor:
+        """``(1 + tanh(logits)) / 2``: samples from 0 to 1."""
+        return 0.5 * torch.tanh(logits) + 0.5
 
     def gate(self, x: Tensor, logits: Tensor) -> Tensor:
         """``x * sigmoid(logits) + x``; ``logits`` has one channel, or as many as ``x``."""
