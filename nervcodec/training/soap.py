@@ -17,7 +17,7 @@ LARGEST_SIDE = 256
 EPSILON = 1e-8
 """Added to the root of the second moment."""
 
-REFINE_EVERY = 10
+REFINE_EVERY = 20
 """Steps between two refinements of the bases."""
 
 
