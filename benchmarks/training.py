@@ -1,23 +1,27 @@
 """What a step of the training takes: ``python -m benchmarks.training`` prints JSON and a table.
 
-A clip of smooth random pictures is trained on by the kernels and by torch alone, with the compact
-and the published content encoder, in the three phases of a schedule: plain, with rounded tensors,
-and with free embeddings too. The figures are milliseconds of CPU time of one thread, the least of
-some rounds in which all of them take turns; with more threads, of the clock.
+A clip of smooth random pictures is trained on by the kernels, by these without Winograd's transform
+of rows, and by torch alone, with the compact and the published content encoder, in the three phases
+of a schedule: plain, with rounded tensors, and with free embeddings too. The figures are
+milliseconds of CPU time of one thread, the least of some rounds in which all of them take turns;
+with more threads, of the clock.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from nervcodec.config import AS_PUBLISHED, COMPACT, ModelConfig, TrainConfig
+from nervcodec.fast import operations
 from nervcodec.rate_control import default_detail, design_model
 from nervcodec.samples import Frames
 from nervcodec.training.trainer import Trainer
@@ -36,12 +40,14 @@ class Way:
     name: str
     kernels: bool
     encoder: str
+    winograd: bool = True
 
 
 WAYS = (
     Way("torch, published encoder", False, AS_PUBLISHED),
     Way("torch", False, COMPACT),
     Way("kernels, published encoder", True, AS_PUBLISHED),
+    Way("kernels, direct convolutions", True, COMPACT, winograd=False),
     Way("kernels", True, COMPACT),
 )
 
@@ -51,6 +57,17 @@ def pictures(width: int, height: int) -> Frames:
     n, y, x = np.mgrid[:FRAMES, :height, :width]
     waves = [np.sin(x / 9 + n / 5), np.cos(y / 7 - n / 3), np.sin((x + y) / 13 + n / 7)]
     return (128 + 100 * np.stack(waves, axis=-1)).astype(np.uint8)
+
+
+@contextmanager
+def chosen_convolutions(way: Way) -> Iterator[None]:
+    """Transformed rows only where the way has them."""
+    kept = operations.LEAST_PLACES
+    operations.LEAST_PLACES = kept if way.winograd else sys.maxsize
+    try:
+        yield
+    finally:
+        operations.LEAST_PLACES = kept
 
 
 def seconds_of(way: Way, frames: Frames, params: int, clock: Callable[[], float]) -> list[float]:
@@ -92,7 +109,8 @@ def measure(sizes: list[str], rounds: int, threads: int) -> list[dict[str, objec
         best = {way: [float("inf")] * len(PHASES) for way in WAYS}
         for _ in range(rounds):
             for way in WAYS:
-                now = seconds_of(way, frames, params, clock)
+                with chosen_convolutions(way):
+                    now = seconds_of(way, frames, params, clock)
                 best[way] = [min(pair) for pair in zip(best[way], now, strict=True)]
         for way, times in best.items():
             phases = {

@@ -24,6 +24,8 @@
 /* Places whose products are summed before they are added to a weight's gradient, and which are one
  * piece of work: so many places of MAX_OUTPUTS channels stay in the first cache. */
 #define STRETCH 1024
+#define RANGE 8192        /* places that are one piece of work where each stands alone */
+#define LEAST_VALUES 16384 /* of maps that are worth a second thread */
 #define LEAST_WORK 200000 /* multiplications of a training that are worth a second thread */
 #define MOST_PARTS 8 /* sums of a weight's gradient over parts of an image that are added at last */
 #define MAX_TAPS 7 /* shifted inputs that are multiplied together for a gradient */
@@ -64,7 +66,7 @@ struct winograd {
 };
 
 /* A convolution of a training: (outputs, inputs, kernel, kernel) weights, kernel odd. Where it is
- * `depthwise`, as many outputs as inputs stand alone. `winograd` is NULL where it is done plainly. */
+ * `depthwise`, as many outputs as inputs stand alone; `winograd` is NULL where that does not pay. */
 struct layer {
     int32_t images, inputs, outputs, height, width, kernel, depthwise;
     const struct winograd *winograd;

@@ -1,5 +1,5 @@
-/* The convolutions of a training and their gradients, for vectors of LANES floats; kernels.c includes
- * this after kernels.h, once an instruction set. Maps are those of correlate.h. */
+/* The convolutions of a training and their gradients, for vectors of LANES floats; kernels.c
+ * includes this after kernels.h, once an instruction set. Maps are those of correlate.h. */
 
 static inline float NAME(lanes_sum)(NAME(vector) lanes)
 {

@@ -162,3 +162,13 @@ static void in_pieces(long pieces, piece_function function, void *data)
         spins < SPINS ? pause_briefly() : (void)sched_yield();
     pthread_mutex_unlock(&pool.in_use);
 }
+
+/* The same of maps, a piece each, of so many values; of few in this thread alone. */
+static void in_maps(long maps, long values, piece_function function, void *data)
+{
+    if (maps * values >= LEAST_VALUES)
+        in_pieces(maps, function, data);
+    else
+        for (long map = 0; map < maps; map++)
+            function(data, map);
+}

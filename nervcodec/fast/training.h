@@ -1,8 +1,8 @@
 /* The other operations of a training and their gradients, for vectors of LANES floats; kernels.c
  * includes this last, once an instruction set. Maps are those of correlate.h. */
 
-/* The derivative of GELU from `share`, the normal distribution's Phi(x): it is Phi(x) + x phi(x), with
- * the density phi. */
+/* The derivative of GELU from `share`, the normal distribution's Phi(x): it is Phi(x) + x phi(x),
+ * with the density phi. */
 static inline float NAME(slope_of)(float x, float share)
 {
     return share + x * 0.398942280f * NAME(exponential)(-0.5f * x * x);
@@ -26,10 +26,47 @@ static void NAME(gelu_values)(const float *restrict in, long count, float *restr
     }
 }
 
+/* What the pieces of an operation are told: of maps that stand alone one piece each, or of `count`
+ * places RANGE each. `lines` has `line` values for each piece. */
+struct NAME(map_work) {
+    const float *in, *other, *given;
+    float *out, *more, *lines;
+    long count, line;
+    int channels, height, width, stride, activate, logit_channels;
+};
+
+static long NAME(ranges)(long count) { return (count + RANGE - 1) / RANGE; }
+
+static void NAME(gelu_piece)(void *data, long piece)
+{
+    const struct NAME(map_work) *work = data;
+    long first = piece * RANGE, left = work->count - first;
+    NAME(gelu_values)(work->in + first, left < RANGE ? left : RANGE, work->out + first,
+                      work->more == NULL ? NULL : work->more + first);
+}
+
 static int32_t NAME(gelu_forward)(const float *in, long count, float *out, float *slopes)
 {
-    NAME(gelu_values)(in, count, out, slopes);
+    struct NAME(map_work) work = {.in = in, .count = count, .out = out, .more = slopes};
+    in_pieces(NAME(ranges)(count), NAME(gelu_piece), &work);
     return 0;
+}
+
+static void NAME(shuffle_piece)(void *data, long channel)
+{
+    const struct NAME(map_work) *work = data;
+    int stride = work->stride;
+    long width = work->width, map = work->height * width, first = channel * stride * stride * map;
+    float *out = work->out + first, *line = work->lines + channel * work->line;
+    for (int row = 0; row < work->height; row++)
+        for (int dy = 0; dy < stride; dy++, out += width * stride)
+            for (int dx = 0; dx < stride; dx++) {
+                long place = first + (dy * stride + dx) * map + row * width;
+                NAME(gelu_values)(work->in + place, width, line,
+                                  work->more == NULL ? NULL : work->more + place);
+                for (long x = 0; x < width; x++)
+                    out[x * stride + dx] = line[x];
+            }
 }
 
 /* PixelShuffle by `stride` and GELU: (channels * stride^2, height, width) maps to (channels,
@@ -37,21 +74,18 @@ static int32_t NAME(gelu_forward)(const float *in, long count, float *out, float
 static int32_t NAME(shuffle_forward)(const float *in, int channels, int height, int width,
                                      int stride, float *out, float *slopes)
 {
-    long map = (long)height * width;
-    float *line = memory_of(width);
-    if (line == NULL)
+    struct NAME(map_work) work = {.in = in,
+                                  .out = out,
+                                  .more = slopes,
+                                  .lines = memory_of((long)channels * width),
+                                  .line = width,
+                                  .height = height,
+                                  .width = width,
+                                  .stride = stride};
+    if (work.lines == NULL)
         return -1;
-    for (int channel = 0; channel < channels; channel++)
-        for (int row = 0; row < height; row++)
-            for (int dy = 0; dy < stride; dy++, out += (long)width * stride)
-                for (int dx = 0; dx < stride; dx++) {
-                    long place = ((channel * stride + dy) * stride + dx) * map + (long)row * width;
-                    NAME(gelu_values)(in + place, width, line,
-                                      slopes == NULL ? NULL : slopes + place);
-                    for (long x = 0; x < width; x++)
-                        out[x * stride + dx] = line[x];
-                }
-    free(line);
+    in_maps(channels, (long)height * width * stride * stride, NAME(shuffle_piece), &work);
+    free(work.lines);
     return 0;
 }
 
@@ -125,49 +159,84 @@ static void NAME(add_upsampled_gradient)(const float *gradients, long rows, long
         other[x] += share * sums[x];
 }
 
+static void NAME(upsample_piece)(void *data, long channel)
+{
+    const struct NAME(map_work) *work = data;
+    long map = (long)work->height * work->width, wide = (long)work->width * work->stride;
+    long rows = (long)work->height * work->stride, first = channel * rows * wide;
+    float *out = work->out + first, *mixed = work->lines + channel * work->line + 1;
+    float *full = mixed + work->width + 1, *slopes = work->more == NULL ? NULL : work->more + first;
+    for (long row = 0; row < rows; row++, out += wide) {
+        NAME(upsampled_row)(work->in + channel * map, work->height, work->width, work->stride, row,
+                            mixed, work->activate ? full : out);
+        if (!work->activate)
+            continue;
+        NAME(gelu_values)(full, wide, out, slopes);
+        slopes = slopes == NULL ? NULL : slopes + wide;
+    }
+}
+
+/* What the upsampling of so many maps, or its gradient, is told, with lines to be freed. */
+static struct NAME(map_work) NAME(upsampling_of)(int channels, int height, int width, int stride)
+{
+    long line = width + 2 + (long)width * stride;
+    return (struct NAME(map_work)){.lines = memory_of(channels * line),
+                                   .line = line,
+                                   .height = height,
+                                   .width = width,
+                                   .stride = stride};
+}
+
 /* Maps at `stride` times their size, (channels, height, width) to (channels, height * stride, width
  * * stride): as they are or, where `activate` is set, GELU of them and, unless NULL, its slopes. */
 static int32_t NAME(upsample_forward)(const float *in, int channels, int height, int width,
                                       int stride, int activate, float *out, float *slopes)
 {
-    long map = (long)height * width, wide = (long)width * stride;
-    float *line = memory_of(width + 2 + wide);
-    if (line == NULL)
+    struct NAME(map_work) work = NAME(upsampling_of)(channels, height, width, stride);
+    if (work.lines == NULL)
         return -1;
-    float *mixed = line + 1, *full = mixed + width + 1;
-    for (int channel = 0; channel < channels; channel++, in += map)
-        for (long row = 0; row < (long)height * stride; row++, out += wide) {
-            NAME(upsampled_row)(in, height, width, stride, row, mixed, activate ? full : out);
-            if (!activate)
-                continue;
-            NAME(gelu_values)(full, wide, out, slopes);
-            slopes = slopes == NULL ? NULL : slopes + wide;
-        }
-    free(line);
+    work.in = in;
+    work.activate = activate;
+    work.out = out;
+    work.more = slopes;
+    in_maps(channels, (long)height * width * stride * stride, NAME(upsample_piece), &work);
+    free(work.lines);
     return 0;
+}
+
+static void NAME(upsample_backward_piece)(void *data, long channel)
+{
+    const struct NAME(map_work) *work = data;
+    long map = (long)work->height * work->width, wide = (long)work->width * work->stride;
+    long rows = (long)work->height * work->stride, first = channel * rows * wide;
+    const float *given = work->given + first;
+    const float *slopes = work->other == NULL ? NULL : work->other + first;
+    float *out = work->out + channel * map, *mixed = work->lines + channel * work->line + 1;
+    float *full = mixed + work->width + 1;
+    memset(out, 0, map * sizeof(float));
+    for (long row = 0; row < rows; row++, given += wide) {
+        if (slopes != NULL) {
+            for (long x = 0; x < wide; x++)
+                full[x] = given[x] * slopes[x];
+            slopes += wide;
+        }
+        NAME(add_upsampled_gradient)(slopes == NULL ? given : full, work->height, work->width,
+                                     work->stride, row, mixed, out);
+    }
 }
 
 /* `slopes` are those of GELU, or NULL where the maps were not activated. */
 static int32_t NAME(upsample_backward)(const float *slopes, const float *gradients, int channels,
                                        int height, int width, int stride, float *out)
 {
-    long map = (long)height * width, wide = (long)width * stride;
-    float *line = memory_of(width + 2 + wide);
-    if (line == NULL)
+    struct NAME(map_work) work = NAME(upsampling_of)(channels, height, width, stride);
+    if (work.lines == NULL)
         return -1;
-    float *mixed = line + 1, *full = mixed + width + 1;
-    memset(out, 0, channels * map * sizeof(float));
-    for (int channel = 0; channel < channels; channel++, out += map)
-        for (long row = 0; row < (long)height * stride; row++, gradients += wide) {
-            if (slopes != NULL) {
-                for (long x = 0; x < wide; x++)
-                    full[x] = gradients[x] * slopes[x];
-                slopes += wide;
-            }
-            NAME(add_upsampled_gradient)(slopes == NULL ? gradients : full, height, width, stride,
-                                         row, mixed, out);
-        }
-    free(line);
+    work.other = slopes;
+    work.given = gradients;
+    work.out = out;
+    in_maps(channels, (long)height * width * stride * stride, NAME(upsample_backward_piece), &work);
+    free(work.lines);
     return 0;
 }
 
@@ -187,34 +256,66 @@ static int32_t NAME(range_backward)(const float *restrict values, const float *r
     return 0;
 }
 
-/* out = f * sigmoid(logits) + f; `logits` has one channel for all, or one for each. */
-static int32_t NAME(gate_forward)(const float *restrict in, const float *restrict logits,
-                                  int logit_channels, int channels, long map, float *restrict out)
+static void NAME(gate_piece)(void *data, long piece)
 {
-    for (int channel = 0; channel < channels; channel++, in += map, out += map) {
-        const float *restrict own = logits + (logit_channels == 1 ? 0 : channel * map);
-        for (long x = 0; x < map; x++)
-            out[x] = in[x] * NAME(sigmoid)(own[x]) + in[x];
+    const struct NAME(map_work) *work = data;
+    long first = piece * RANGE, left = work->count - first, count = left < RANGE ? left : RANGE;
+    for (int channel = 0; channel < work->channels; channel++) {
+        long place = channel * work->count + first;
+        const float *restrict own = work->other + (work->logit_channels == 1 ? first : place);
+        const float *restrict values = work->in + place;
+        float *restrict out = work->out + place;
+        for (long x = 0; x < count; x++)
+            out[x] = values[x] * NAME(sigmoid)(own[x]) + values[x];
     }
+}
+
+/* out = f * sigmoid(logits) + f; `logits` has one channel for all, or one for each. */
+static int32_t NAME(gate_forward)(const float *in, const float *logits, int logit_channels,
+                                  int channels, long map, float *out)
+{
+    struct NAME(map_work) work = {.in = in,
+                                  .other = logits,
+                                  .out = out,
+                                  .count = map,
+                                  .channels = channels,
+                                  .logit_channels = logit_channels};
+    in_pieces(NAME(ranges)(map), NAME(gate_piece), &work);
     return 0;
+}
+
+static void NAME(gate_backward_piece)(void *data, long piece)
+{
+    const struct NAME(map_work) *work = data;
+    long first = piece * RANGE, left = work->count - first, count = left < RANGE ? left : RANGE;
+    for (int channel = 0; channel < work->logit_channels; channel++)
+        memset(work->more + channel * work->count + first, 0, count * sizeof(float));
+    for (int channel = 0; channel < work->channels; channel++) {
+        long place = channel * work->count + first, own = work->logit_channels == 1 ? first : place;
+        const float *restrict logits = work->other + own, *restrict given = work->given + place;
+        const float *restrict values = work->in + place;
+        float *restrict to = work->out + place, *restrict sums = work->more + own;
+        for (long x = 0; x < count; x++) {
+            float share = NAME(sigmoid)(logits[x]);
+            to[x] = given[x] * (share + 1.0f);
+            sums[x] += given[x] * values[x] * share * (1.0f - share);
+        }
+    }
 }
 
 static int32_t NAME(gate_backward)(const float *in, const float *logits, const float *gradients,
                                    int logit_channels, int channels, long map, float *in_gradients,
                                    float *logit_gradients)
 {
-    memset(logit_gradients, 0, logit_channels * map * sizeof(float));
-    for (int channel = 0; channel < channels; channel++) {
-        long place = logit_channels == 1 ? 0 : channel * map;
-        const float *restrict own = logits + place, *restrict given = gradients + channel * map;
-        const float *restrict values = in + channel * map;
-        float *restrict to = in_gradients + channel * map, *restrict sums = logit_gradients + place;
-        for (long x = 0; x < map; x++) {
-            float share = NAME(sigmoid)(own[x]);
-            to[x] = given[x] * (share + 1.0f);
-            sums[x] += given[x] * values[x] * share * (1.0f - share);
-        }
-    }
+    struct NAME(map_work) work = {.in = in,
+                                  .other = logits,
+                                  .given = gradients,
+                                  .out = in_gradients,
+                                  .more = logit_gradients,
+                                  .count = map,
+                                  .channels = channels,
+                                  .logit_channels = logit_channels};
+    in_pieces(NAME(ranges)(map), NAME(gate_backward_piece), &work);
     return 0;
 }
 
@@ -335,31 +436,46 @@ static void NAME(haar_bands)(const float *map, int height, int width, float *ban
     }
 }
 
+static void NAME(bands_piece)(void *data, long channel)
+{
+    const struct NAME(map_work) *work = data;
+    int height = work->height, width = work->width;
+    long rows = (height + 1) / 2, columns = (width + 1) / 2, map = (long)height * width;
+    float *bands = work->lines + channel * work->line;
+    float *mixed = bands + 4 * rows * columns + 1, *line = mixed + columns + 1;
+    const float *in = work->in + channel * map;
+    float *out = work->out + channel * map;
+    NAME(haar_bands)(in, height, width, bands);
+    NAME(gelu_values)(in, map, out, NULL);
+    for (int band = 0; band < 4; band++)
+        for (long row = 0; row < height; row++) {
+            NAME(upsampled_row)(bands + band * rows * columns, rows, columns, 2, row, mixed, line);
+            const float *restrict from = in + row * width;
+            float *restrict to = out + (band + 1) * work->channels * map + row * width;
+            for (long x = 0; x < width; x++)
+                to[x] = NAME(gelu)(work->other[band] * line[x] + from[x]);
+        }
+}
+
 /* gelu([X, B_LL, B_HL, B_LH, B_HH]) with B_i = phi_i * Up2(Haar(X))_i + X: (channels, height,
  * width) maps to five times as many. */
 static int32_t NAME(bands_forward)(const float *in, const float *phi, int channels, int height,
                                    int width, float *out)
 {
-    long rows = (height + 1) / 2, columns = (width + 1) / 2, map = (long)height * width;
-    float *bands = memory_of(4 * rows * columns + columns + 2 + 2 * columns);
-    if (bands == NULL)
+    long rows = (height + 1) / 2, columns = (width + 1) / 2;
+    long line = 4 * rows * columns + columns + 2 + 2 * columns;
+    struct NAME(map_work) work = {.in = in,
+                                  .other = phi,
+                                  .out = out,
+                                  .lines = memory_of(channels * line),
+                                  .line = line,
+                                  .channels = channels,
+                                  .height = height,
+                                  .width = width};
+    if (work.lines == NULL)
         return -1;
-    float *mixed = bands + 4 * rows * columns + 1, *line = mixed + columns + 1;
-    for (int channel = 0; channel < channels; channel++, in += map, out += map) {
-        NAME(haar_bands)(in, height, width, bands);
-        for (long x = 0; x < map; x++)
-            out[x] = NAME(gelu)(in[x]);
-        for (int band = 0; band < 4; band++)
-            for (long row = 0; row < height; row++) {
-                NAME(upsampled_row)(bands + band * rows * columns, rows, columns, 2, row, mixed,
-                                    line);
-                const float *restrict from = in + row * width;
-                float *restrict to = out + (band + 1) * channels * map + row * width;
-                for (long x = 0; x < width; x++)
-                    to[x] = NAME(gelu)(phi[band] * line[x] + from[x]);
-            }
-    }
-    free(bands);
+    in_maps(channels, (long)height * width, NAME(bands_piece), &work);
+    free(work.lines);
     return 0;
 }
 
@@ -396,40 +512,61 @@ static void NAME(band_slopes)(const float *restrict values, const float *restric
     }
 }
 
+/* The gradients of phi from one channel are the first four of its lines. */
+static void NAME(bands_backward_piece)(void *data, long channel)
+{
+    const struct NAME(map_work) *work = data;
+    int height = work->height, width = work->width;
+    long rows = (height + 1) / 2, columns = (width + 1) / 2, map = (long)height * width;
+    long size = rows * columns;
+    float *sums = work->lines + channel * work->line, *bands = sums + 4;
+    float *band_gradients = bands + 4 * size, *mixed = band_gradients + 4 * size + 1;
+    float *line = mixed + columns + 1, *slopes = line + 2 * columns;
+    memset(sums, 0, 4 * sizeof(float));
+    slopes[2 * columns - 1] = 0.0f; /* beyond an odd width */
+    const float *values = work->in + channel * map, *given = work->given + channel * map;
+    float *to = work->out + channel * map;
+    NAME(haar_bands)(values, height, width, bands);
+    memset(band_gradients, 0, 4 * size * sizeof(float));
+    for (long x = 0; x < map; x++)
+        to[x] = given[x] * NAME(gelu_slope)(values[x]);
+    for (int band = 0; band < 4; band++) {
+        given += work->channels * map;
+        for (long row = 0; row < height; row++) {
+            NAME(upsampled_row)(bands + band * size, rows, columns, 2, row, mixed, line);
+            NAME(band_slopes)(values + row * width, given + row * width, work->other[band], width,
+                              line, to + row * width, slopes);
+            sums[band] += NAME(sum_of)(line, width);
+            NAME(add_upsampled_gradient)(slopes, rows, columns, 2, row, mixed,
+                                         band_gradients + band * size);
+        }
+    }
+    NAME(add_haar_gradient)(band_gradients, height, width, to);
+}
+
 /* Gradients are added to those of phi. */
 static int32_t NAME(bands_backward)(const float *in, const float *phi, const float *gradients,
                                     int channels, int height, int width, float *in_gradients,
                                     float *phi_gradients)
 {
-    long rows = (height + 1) / 2, columns = (width + 1) / 2, map = (long)height * width;
-    long size = rows * columns;
-    float *bands = memory_of(8 * size + columns + 2 + 4 * columns);
-    if (bands == NULL)
+    long rows = (height + 1) / 2, columns = (width + 1) / 2;
+    long line = 4 + 8 * rows * columns + columns + 2 + 4 * columns;
+    struct NAME(map_work) work = {.in = in,
+                                  .other = phi,
+                                  .given = gradients,
+                                  .out = in_gradients,
+                                  .lines = memory_of(channels * line),
+                                  .line = line,
+                                  .channels = channels,
+                                  .height = height,
+                                  .width = width};
+    if (work.lines == NULL)
         return -1;
-    float *band_gradients = bands + 4 * size, *mixed = band_gradients + 4 * size + 1;
-    float *line = mixed + columns + 1, *slopes = line + 2 * columns;
-    slopes[2 * columns - 1] = 0.0f; /* beyond an odd width */
-    for (int channel = 0; channel < channels; channel++) {
-        const float *values = in + channel * map, *given = gradients + channel * map;
-        float *to = in_gradients + channel * map;
-        NAME(haar_bands)(values, height, width, bands);
-        memset(band_gradients, 0, 4 * size * sizeof(float));
-        for (long x = 0; x < map; x++)
-            to[x] = given[x] * NAME(gelu_slope)(values[x]);
-        for (int band = 0; band < 4; band++) {
-            given += channels * map;
-            for (long row = 0; row < height; row++) {
-                NAME(upsampled_row)(bands + band * size, rows, columns, 2, row, mixed, line);
-                NAME(band_slopes)(values + row * width, given + row * width, phi[band], width, line,
-                                  to + row * width, slopes);
-                phi_gradients[band] += NAME(sum_of)(line, width);
-                NAME(add_upsampled_gradient)(slopes, rows, columns, 2, row, mixed,
-                                             band_gradients + band * size);
-            }
-        }
-        NAME(add_haar_gradient)(band_gradients, height, width, to);
-    }
-    free(bands);
+    in_maps(channels, (long)height * width, NAME(bands_backward_piece), &work);
+    for (int channel = 0; channel < channels; channel++)
+        for (int band = 0; band < 4; band++)
+            phi_gradients[band] += work.lines[channel * line + band];
+    free(work.lines);
     return 0;
 }
 
