@@ -28,7 +28,8 @@ from nervcodec.training.trainer import Trainer
 
 SIZES = {"176x144": (176, 144, 60_000), "320x160": (320, 160, 90_000)}
 FRAMES = 24
-STEPS = 6
+STEPS = 20
+"""As many as SOAP takes from one refinement of its bases to the next."""
 PHASES = {"plain": 0.1, "rounded": 0.35, "free embeddings": 0.6}
 """Shares of a schedule where the steps of each phase are."""
 
