@@ -38,9 +38,9 @@ from nervcodec.training.schedule import WATCHED_FROM, Gains, Schedule, rate_fact
 from nervcodec.training.soap import LARGEST_SIDE, Soap
 from nervcodec.training.table import EmbeddingTable
 
-ROUNDED_COST, FREE_SAVING = 0.06, 0.15
+ROUNDED_COST, FREE_SAVING = 0.1, 0.25
 """What rounding adds to a step, and what leaving the content encoder out saves, in steps of the
-beginning: 0.05 to 0.08, and 0.10 to 0.20, as measured on carphone and Bunny."""
+beginning: 0.08 to 0.14, and 0.21 to 0.31, as measured on carphone and Bunny."""
 
 LEAST_LOOKS = 25
 """Steps between two looks at the quantization, a quarter of an epoch in longer ones."""
