@@ -46,7 +46,7 @@ class Operations:
 
     def upsampled_gelu(self, x: Tensor, stride: int) -> Tensor:
         """The same, and GELU."""
-        return F.gelu(Operations.upsampled(self, x, stride))
+        return F.gelu(self.upsampled(x, stride))
 
     def in_range(self, logits: Tensor) -> Tensor:
         """``(1 + tanh(logits)) / 2``: samples from 0 to 1."""
