@@ -1,4 +1,4 @@
-"""The operations of a training and their gradients by the kernels of ``training.h``, on CPUs.
+"""The operations of a training and their gradients by the kernels of ``layers.h``, ``training.h``.
 
 :class:`FastOperations` takes the place of :class:`nervcodec.models.operations.Operations`. In
 float64 it computes convolutions without their gradients, which torch does slowly.
