@@ -33,7 +33,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from nervcodec.bitstream import entropy
-from nervcodec.bitstream.activity import bit_lengths
+from nervcodec.bitstream.activity import MOST_CLASSES, bit_lengths
 from nervcodec.bitstream.coding import (
     QuantizedTensor,
     TensorCoding,
@@ -571,3 +571,8 @@ def test_hand_made_files_are_read(tmp_path: Any) -> None:
     assert reader.segment(0).tensors[6].symbols.tolist() == [16, 16, 16]
     assert reader.digests is None
     assert chunk(0x82, hand_payload())[0] == 0x82
+
+
+def test_the_largest_changes_have_the_last_class() -> None:
+    changes = np.full((60, 1, 3, 3), 255, dtype=np.uint8)
+    assert bit_lengths(changes).max() == MOST_CLASSES - 1
