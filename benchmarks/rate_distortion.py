@@ -192,20 +192,23 @@ def show(clip: str) -> None:
                 f"| {name} | {p['bytes']:,} | {p['psnr']:.2f} | {p['psnr_611']:.2f} | "
                 f"{similarity} | {p['encode_seconds']:.0f} |"
             )
-    print("\n| BD-rate (Akima, RGB) of | against | percent | overlap | |")
-    print("|---|---|---|---|---|")
+    print("\n| BD-rate (Akima) of | against | RGB, percent | overlap | 6:1:1, percent | overlap |")
+    print("|---|---|---|---|---|---|")
     for name, points in found.items():
         for other, anchor in found.items():
-            if name != other and name.startswith(LABELS[TRAINED]):
-                figure = bd_rate(_curve(anchor), _curve(points))
-                print(
-                    f"| {name} | {other} | {_percent(figure)} | {figure.overlap:.2f} | "
-                    f"{figure.note} |"
-                )
+            if name == other or not name.startswith(LABELS[TRAINED]):
+                continue
+            figures = [
+                bd_rate(_curve(anchor, measure), _curve(points, measure))
+                for measure in ("psnr", "psnr_611")
+            ]
+            if any(figure.value is not None for figure in figures):
+                cells = " | ".join(f"{_percent(f)} | {f.overlap:.2f}" for f in figures)
+                print(f"| {name} | {other} | {cells} |")
 
 
-def _curve(points: list[dict[str, Any]]) -> list[tuple[float, float]]:
-    return [(p["bytes"], p["psnr"]) for p in points]
+def _curve(points: list[dict[str, Any]], measure: str) -> list[tuple[float, float]]:
+    return [(p["bytes"], p[measure]) for p in points]
 
 
 def _percent(figure: BdFigure) -> str:

@@ -44,6 +44,11 @@ SOAP, ADAM = "soap", "adam"
 OPTIMIZERS = {SOAP: (7e-3, 0.9, 0.95), ADAM: (4e-3, 0.9, 0.999)}
 """Peak learning rate and the two decays of each optimizer, where nothing else is said."""
 
+RATE_TIMES_WIDTH = {SOAP: 0.33, ADAM: math.inf}
+"""What the peak learning rate times the channels of a network's stem is at most: a step moves all
+of a channel's inputs alike, so the wider, the further. On Bunny 7e-3 was best below 50 channels;
+with 77 it threw networks off their frames, where 5e-3 was best, and with 158 2.5e-3."""
+
 COMPACT, AS_PUBLISHED = "compact", "hnerv"
 ENCODERS = {COMPACT: (32, 2), AS_PUBLISHED: (64, 4)}
 """Channels of HNeRV's content encoder, and how many times as many its blocks have inside. The file
@@ -86,7 +91,7 @@ class TrainConfig:
         least_gain: dB a minute under which the training comes to its end before its time.
         batch: frames a step.
         optimizer: one of :data:`OPTIMIZERS`.
-        learning_rate: its peak rate, None for the optimizer's own; linear warm-up from a tenth of
+        learning_rate: its peak rate, None for :meth:`peak_rate`; linear warm-up from a tenth of
             it over ``warmup`` of all steps, then a cosine to 0.
         beta1, beta2: decay of its moments, None for the optimizer's own.
         rate_weight: lambda, what a bit a pixel is worth in the training loss (frames in 0..1);
@@ -139,7 +144,8 @@ class TrainConfig:
         _require(
             self.optimizer in OPTIMIZERS, "optimizer", self.optimizer, f"not one of {OPTIMIZERS}"
         )
-        _require(0 < self.peak_rate <= 1, "lr", self.learning_rate, "not in (0, 1]")
+        rate = self.learning_rate
+        _require(rate is None or 0 < rate <= 1, "lr", rate, "not in (0, 1]")
         _require(0 <= self.warmup < 1, "warmup", self.warmup, "not in [0, 1)")
         _require(0 <= self.betas[0] < 1, "beta1", self.beta1, "not in [0, 1)")
         _require(0 <= self.betas[1] < 1, "beta2", self.beta2, "not in [0, 1)")
@@ -156,11 +162,11 @@ class TrainConfig:
         _require(self.encoder in ENCODERS, "encoder", self.encoder, f"not one of {[*ENCODERS]}")
         _require(0 <= self.seed < 1 << 63, "seed", self.seed, "not in 0..2^63-1")
 
-    @property
-    def peak_rate(self) -> float:
-        """The peak learning rate."""
-        own = OPTIMIZERS[self.optimizer][0]
-        return own if self.learning_rate is None else self.learning_rate
+    def peak_rate(self, width: int) -> float:
+        """The peak learning rate of a network whose stem has ``width`` channels."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return min(OPTIMIZERS[self.optimizer][0], RATE_TIMES_WIDTH[self.optimizer] / width)
 
     @property
     def betas(self) -> tuple[float, float]:

@@ -254,7 +254,8 @@ class _Improve:
         train = replace(
             train,
             rate_weight=fitting_rate_weight(values, pixels),
-            learning_rate=train.learning_rate or IMPROVING_RATE * train.peak_rate,
+            learning_rate=train.learning_rate
+            or IMPROVING_RATE * train.peak_rate(segment.model.stem_channels),
         )
         if self._config.time is None:
             return train

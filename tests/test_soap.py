@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nervcodec.training.soap import REFINE_EVERY, Soap
+from nervcodec.training.soap import LARGEST_STEP, REFINE_EVERY, Soap
 
 
 def losses(optimizer: str, rate: float, steps: int = 60) -> list[float]:
@@ -83,6 +83,7 @@ def literal(gradients: list[Tensor], rate: float, beta1: float, beta2: float) ->
         squares = beta2 * squares + (1 - beta2) * rotated**2
         turned = bases[0].T @ moment @ bases[1]
         update = turned / (1 - beta1**step) / ((squares / (1 - beta2**step)).sqrt() + 1e-8)
+        update = update.clamp(-LARGEST_STEP, LARGEST_STEP)
         weight = weight - rate * bases[0] @ update @ bases[1].T
         for axis, matrix in enumerate((gradient, gradient.T)):
             sides[axis] = beta2 * sides[axis] + (1 - beta2) * matrix @ matrix.T

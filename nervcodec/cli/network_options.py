@@ -130,7 +130,7 @@ _OPTIONS = (
         type=float,
         help="Peak learning rate.  [default: "
         + ", ".join(f"{values[0]:g} for {name}" for name, values in OPTIMIZERS.items())
-        + "]",
+        + "; less for wide networks]",
     ),
     click.option(
         "--warmup",

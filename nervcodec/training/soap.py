@@ -17,6 +17,10 @@ LARGEST_SIDE = 256
 EPSILON = 1e-8
 """Added to the root of the second moment."""
 
+LARGEST_STEP = 1.0
+"""Of a coordinate in the bases, in learning rates. Where a gradient is far larger than those
+before, Adam's steps grow to (1 - beta1) / sqrt(1 - beta2), and to more where a basis has turned."""
+
 REFINE_EVERY = 20
 """Steps between two refinements of the bases."""
 
@@ -132,7 +136,8 @@ class _Group:
         self._turn(self._gradients, self._rotated, back=False)
 
     def rotate_back(self) -> None:
-        """The direction in its own axes."""
+        """The direction, within bounds, in its own axes."""
+        self._direction.clamp_(-LARGEST_STEP, LARGEST_STEP)
         self._turn(self._direction, self._direction, back=True)
 
     def follow(self, beta2: float) -> None:

@@ -29,6 +29,7 @@ from nervcodec.models.positions import frame_times
 from nervcodec.samples import Frames, peak, sample_type
 from nervcodec.training.checkpoint import Floats, TrainerState
 from nervcodec.training.goal import NO_GOAL, Goal
+from nervcodec.training.guard import Guard
 from nervcodec.training.losses import FrameWeights, SpectrumLoss
 from nervcodec.training.order import FrameOrder
 from nervcodec.training.progress import Proceed, ProgressCallback, TrainedNetwork, TrainProgress
@@ -119,6 +120,7 @@ class Trainer:
         )
         self._frame_weights = FrameWeights(count, device)
         self._errors = torch.full((count,), UNSEEN, device=device)
+        self._guard = Guard(device)
         self._averages = {name: p.detach().clone() for name, p in self._weights.items()}
         side = LARGEST_SIDE if config.optimizer == SOAP else 0
         specs = tensor_specs(spec, width, height, count)
@@ -130,6 +132,7 @@ class Trainer:
             for kind, network in networks.items()
             if network is not None
         }
+        self._peak_rate = config.peak_rate(spec.stem_channels)
         self._parameters = dict(decoder.named_parameters())
         weight = rate_weight(DEFAULT_CRF) if config.rate_weight is None else config.rate_weight
         self._looks_a_measurement = LOOKS_A_MEASUREMENT if goal.bytes is None else 1
@@ -281,13 +284,18 @@ class Trainer:
 
     def _state_tensors(self) -> dict[str, Tensor]:
         """What the rest of the training depends on, itself and not a copy."""
+        tensors = self._network_tensors()
+        tensors |= {f"schedule.{name}": p for name, p in self._schedule.tensors().items()}
+        return tensors | {f"guard.{name}": p for name, p in self._guard.tensors().items()}
+
+    def _network_tensors(self) -> dict[str, Tensor]:
+        """What of the state a training goes back to that has lost its frames."""
         tensors = {f"weight.{name}": p.detach() for name, p in self._weights.items()}
         tensors |= {f"average.{name}": p for name, p in self._averages.items()}
         for kind, optimizer in self._optimizers.items():
             tensors |= {f"{kind}.{name}": p for name, p in optimizer.tensors().items()}
         tensors |= {f"table.{name}": p for name, p in self._table.tensors().items()}
         tensors["mean_error"], tensors["errors"] = self._frame_weights.mean, self._errors
-        tensors |= {f"schedule.{name}": p for name, p in self._schedule.tensors().items()}
         return tensors | (self._quantized.tensors() if self._quantized is not None else {})
 
     def _work(self, steps: int) -> float:
@@ -342,7 +350,7 @@ class Trainer:
     def _step(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """One optimizer step; the loss and each frame's mean squared error."""
         schedule, active = self._schedule, self._active
-        falling = rate_factor(schedule.share, self._config.warmup)
+        falling = rate_factor(schedule.share, self._config.warmup) * float(self._guard.factor)
         if (
             self._encoder is not None
             and not self._table.in_use
@@ -370,11 +378,11 @@ class Trainer:
         for optimizer in self._optimizers.values():
             optimizer.zero_grad()
         torch.autograd.backward(loss)
-        self._optimizers["decoder"].step(self._config.peak_rate * falling)
+        self._optimizers["decoder"].step(self._peak_rate * falling)
         if self._table.in_use:
             self._table.step(indices, EMBEDDING_RATE * falling)
         elif self._encoder is not None:
-            self._optimizers["encoder"].step(self._config.peak_rate * falling)
+            self._optimizers["encoder"].step(self._peak_rate * falling)
         advance = schedule.advance()
         self._average()
         if active is not None:
@@ -384,7 +392,25 @@ class Trainer:
                 active.measure()
             elif rest == 0:
                 active.classify()
+        self._watch(errors.detach(), target)
         return loss.detach(), errors.detach()
+
+    @torch.no_grad()
+    def _watch(self, errors: Tensor, target: Tensor) -> None:
+        """Go back to what was before, if the network has lost its frames.
+
+        What is done of the schedule is done.
+        """
+        guard, step = self._guard, self._schedule.step
+        guard.see(errors, target)
+        if not guard.lost(step):
+            guard.keep(step, self._network_tensors())
+            return
+        kept = guard.go_back()
+        for name, tensor in self._network_tensors().items():
+            tensor.copy_(kept[name])
+        if self._quantized is not None:
+            self._quantized.restored()
 
     def _seen_psnr(self) -> float:
         """Of all frames as they were last seen, in dB."""
