@@ -54,6 +54,10 @@ ENCODERS = {COMPACT: (32, 2), AS_PUBLISHED: (64, 4)}
 """Channels of HNeRV's content encoder, and how many times as many its blocks have inside. The file
 does not hold it: a smaller one leaves more time for the network that it does hold."""
 
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
+PRECISIONS = (FLOAT32, BFLOAT16)
+"""In what a network computes its frames while it is trained; weights are float32 in any case."""
+
 DEFAULT_CRF = 30.0
 MIN_CRF, MAX_CRF = 0.0, 60.0
 REFERENCE_CRF = 28.0
@@ -105,6 +109,7 @@ class TrainConfig:
             not the PSNR of their mean error.
         phi: initial weights of HFSCM's bands LL, HL, LH and HH.
         encoder: one of :data:`ENCODERS`.
+        precision: one of :data:`PRECISIONS`.
         seed: of everything random.
     """
 
@@ -124,6 +129,7 @@ class TrainConfig:
     psnr_weights: bool = True
     phi: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
     encoder: str = COMPACT
+    precision: str = FLOAT32
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -160,6 +166,9 @@ class TrainConfig:
         )
         _require(all(abs(value) <= 1000 for value in self.phi), "phi", self.phi, "beyond 1000")
         _require(self.encoder in ENCODERS, "encoder", self.encoder, f"not one of {[*ENCODERS]}")
+        _require(
+            self.precision in PRECISIONS, "precision", self.precision, f"not one of {PRECISIONS}"
+        )
         _require(0 <= self.seed < 1 << 63, "seed", self.seed, "not in 0..2^63-1")
 
     def peak_rate(self, width: int) -> float:

@@ -155,6 +155,30 @@ def test_it_goes_on_with_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) 
     assert second.step == 50
 
 
+# --- precision ----------------------------------------------------------------------------------
+
+
+def test_bfloat16_trains_almost_as_well() -> None:
+    plain, half = (train(epochs=60, batch=1, precision=p) for p in ("float32", "bfloat16"))
+    assert plain.psnr is not None
+    assert half.psnr is not None
+    assert half.psnr != plain.psnr
+    assert half.psnr > plain.psnr - 1.0
+    assert all(values.dtype == np.float32 for values in half.tensors.values())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_gpu_trains_as_well(precision: str) -> None:
+    config = TrainConfig(epochs=60, batch=1, precision=precision)
+    found = Trainer(clip(), tiny_model(), config, torch.device("cuda")).train()
+    expected = train(epochs=60, batch=1)
+    assert found.psnr is not None
+    assert expected.psnr is not None
+    assert found.psnr > expected.psnr - 1.5
+
+
 # --- early ends ---------------------------------------------------------------------------------
 
 

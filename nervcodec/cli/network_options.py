@@ -15,6 +15,7 @@ from nervcodec.config import (
     HFS_HNERV,
     HNERV,
     OPTIMIZERS,
+    PRECISIONS,
     PRESETS,
     UPSAMPLINGS,
     ModelConfig,
@@ -172,6 +173,14 @@ _OPTIONS = (
         help="HNeRV's content encoder, which no file holds: compact, or as published, which "
         "takes longer.",
     ),
+    click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        default=_TRAIN.precision,
+        show_default=True,
+        help="What networks are evaluated in while they are trained. bfloat16 is for GPUs; on CPUs "
+        "it is slower.",
+    ),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
 )
 
@@ -203,6 +212,7 @@ def train_config(options: dict[str, Any]) -> TrainConfig:
         rate_weight=chosen_rate_weight(options),
         psnr_weights=options["psnr_weights"],
         encoder=options["encoder"],
+        precision=options["precision"],
         seed=options["seed"],
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -17,7 +17,15 @@ from torch.func import functional_call
 
 from nervcodec.bitstream.syntax import ModelSpec
 from nervcodec.bitstream.tensors import FRAME_TENSORS, tensor_specs
-from nervcodec.config import DEFAULT_CRF, ENCODERS, SOAP, TrainConfig, rate_weight
+from nervcodec.config import (
+    BFLOAT16,
+    DEFAULT_CRF,
+    ENCODERS,
+    FLOAT32,
+    SOAP,
+    TrainConfig,
+    rate_weight,
+)
 from nervcodec.errors import CheckpointError, HfsvError
 from nervcodec.fast.operations import FastOperations, available, kernels_alone
 from nervcodec.fast.operations import rounded_values as fast_rounding
@@ -105,7 +113,8 @@ class Trainer:
         self._times = None
         if spec.time is not None:
             self._times = frame_times(range(count), count, spec.time).float().to(device)
-        self._fast = kernels and device.type == "cpu" and available()
+        plain = config.precision == FLOAT32
+        self._fast = kernels and plain and device.type == "cpu" and available()
         networks = {"encoder": self._encoder, "decoder": self._decoder}
         self._weights: dict[str, Tensor] = {}
         for kind, network in networks.items():
@@ -342,8 +351,9 @@ class Trainer:
         if self._table.in_use:
             return self._table.rows(indices)
         if self._encoder is not None:
-            embeddings: tuple[Tensor, ...] = self._encoder(target)
-            return embeddings
+            with self._precision():
+                embeddings: tuple[Tensor, ...] = self._encoder(target)
+            return tuple(values.float() for values in embeddings)
         assert self._times is not None
         return (self._times[indices.to(self._device)],)
 
@@ -363,10 +373,10 @@ class Trainer:
         sources = self._sources(indices, target)
         bits = None
         if active is None:
-            prediction = self._decoder(*sources)
+            prediction = self._decoded(None, sources)
         else:
             weights, sources, bits = active.rounded(sources, indices)
-            prediction = functional_call(self._decoder, weights, sources)
+            prediction = self._decoded(weights, sources)
             active.zero_grad()
         losses, errors = self._loss(prediction, target)
         self._errors[indices.to(self._device)] = errors.detach()
@@ -418,11 +428,25 @@ class Trainer:
 
     def _predict(self, sources: tuple[Tensor, ...], indices: Tensor) -> Tensor:
         """Frames (B, 3, H, W) of the network as it stands, quantized if that has begun."""
-        weights: dict[str, Tensor] = {**self._parameters}
+        weights = None
         if (active := self._begun) is not None:
             weights, sources, _ = active.rounded(sources, indices)
-        prediction: Tensor = functional_call(self._decoder, weights, sources)
-        return prediction
+        return self._decoded(weights, sources)
+
+    def _decoded(self, weights: dict[str, Tensor] | None, sources: tuple[Tensor, ...]) -> Tensor:
+        """Frames (B, 3, H, W) in float32 that the decoder makes, with those tensors or its own."""
+        with self._precision():
+            if weights is None:
+                prediction: Tensor = self._decoder(*sources)
+            else:
+                prediction = functional_call(self._decoder, weights, sources)
+        return prediction.float()
+
+    def _precision(self) -> AbstractContextManager[object]:
+        """What networks are evaluated in."""
+        if self._config.precision == BFLOAT16:
+            return torch.autocast(self._device.type, torch.bfloat16)
+        return nullcontext()
 
     @torch.no_grad()
     def _all_embeddings(self) -> list[Tensor]:
