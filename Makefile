@@ -28,10 +28,13 @@ check: $(STAMP)  ## Lint and type-check
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP)  ## Print speed and memory as JSON and a table
+bench: $(STAMP)  ## Print speed and memory as JSON and tables (about an hour)
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.workers
+	$(BIN)/python -m benchmarks.presets --clip bunny --bytes 60000
+	$(BIN)/python -m benchmarks.time_to_quality
 
 vectors: $(STAMP) ## Make the conformance vectors again
 	$(BIN)/python -m tools.make_vectors

@@ -138,8 +138,16 @@ def main() -> None:
     )
     options = parser.parse_args()
     arguments = (options.clip, options.params, options.epochs, options.threads, options.given)
+    lines = []
     for line in measure(*arguments):
-        print(json.dumps({"clip": options.clip, "params": options.params, **line}), flush=True)
+        lines.append(
+            {"clip": options.clip, "params": options.params, "cpu_seconds_ratio": 1, **line}
+        )
+        print(json.dumps(lines[-1]), flush=True)
+    columns = ("recipe", "epochs", "bytes", "psnr", "cpu_seconds", "cpu_seconds_ratio")
+    print("\n| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
+    for line in lines:
+        print("| " + " | ".join(str(line[key]) for key in columns) + " |")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What two worker processes gain over one: ``python -m benchmarks.workers CLIP`` prints JSON.
+"""What two worker processes gain over one: ``python -m benchmarks.workers`` prints JSON, a table.
 
 Four segments of a clip are encoded by one worker and by two in turn, with one thread each. On a
 machine with other work to do the clock says little; the CPU time tells what the second worker
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import nervcodec
+from benchmarks.rate_distortion import clip_of
 
 SEGMENT_FRAMES, SEGMENTS = 8, 4
 
@@ -47,17 +48,23 @@ def encode(source: Path, output: Path, workers: int, epochs: int) -> dict[str, A
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("source", type=Path)
+    parser.add_argument("source", type=Path, nargs="?", help="default: the paper's clip")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
+    source = options.source or clip_of("bunny").path()
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         files = {workers: Path(folder) / f"{workers}.hfsv" for workers in (1, 2)}
         for _ in range(options.rounds):
             for workers, path in files.items():
-                result = encode(options.source, path, workers, options.epochs)
+                result = encode(source, path, workers, options.epochs)
+                rows.append(result)
                 print(json.dumps(result), flush=True)
         assert files[1].read_bytes() == files[2].read_bytes()
+    print("\n| workers | seconds | CPU s |\n|---|---|---|")
+    for row in rows:
+        print("| " + " | ".join(str(value) for value in row.values()) + " |")
 
 
 if __name__ == "__main__":
