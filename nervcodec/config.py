@@ -198,12 +198,15 @@ class ModelConfig:
         hfscm, msfrp: the paper's parts, for each of the networks.
         hfscm_spec: shape of the attention blocks; the paper's kernel is 7.
         hfscm_stages: numbers of the stages that carry HFSCM, negative ones from the last; None
-            for all but the last, where it costs most and brings least.
+            for those where it does not cost more than it brings: not the last, nor others of
+            large maps.
         upsampling: one of :data:`UPSAMPLINGS`; None for bilinear resizing after the first stage
             where HNeRV has HFSCM, whose convolutions follow it, else PixelShuffle as in the paper.
         msfrp_after: add what is reused to the frame, not to what its tanh is taken of.
         largest_kernel: of HNeRV's stages, odd: theirs are 1, 3, 5 and so on up to it. The authors
             have 5.
+        taper: how many times the channels of a stage those of the stage before are, at least 1;
+            None for HNeRV's 1.2, and more where large frames are resized bilinearly.
         embedding_values: embedding values wanted a frame.
         detail_channels: of HNeRV's second embedding, which ``params`` do not count; None for 1 or
             2 by the frame's size where the rate is trained, else none.
@@ -218,6 +221,7 @@ class ModelConfig:
     upsampling: str | None = None
     msfrp_after: bool = False
     largest_kernel: int = 3
+    taper: float | None = None
     embedding_values: int = 128
     detail_channels: int | None = None
 
@@ -231,6 +235,8 @@ class ModelConfig:
         _require(possible, "upsampling", str(upsampling), "is not for E-NeRV")
         kernel = self.largest_kernel
         _require(kernel % 2 == 1 and 1 <= kernel <= 15, "stage-kernel", kernel, "not odd in 1..15")
+        taper = self.taper
+        _require(taper is None or 1 <= taper <= 4, "taper", taper, "not in 1..4")
         _require(self.network in NETWORKS, "network", self.network, f"not one of {NETWORKS}")
         _require(
             1 <= self.embedding_values <= 65536,

@@ -20,7 +20,7 @@ from nervcodec.bitstream.syntax import Attention, HfscmSpec, ModelSpec
 from nervcodec.bitstream.tensors import parameter_count
 from nervcodec.bitstream.wire import ByteReader
 from nervcodec.config import SHUFFLE, EncodeConfig, ModelConfig, TrainConfig, rate_weight
-from nervcodec.errors import TargetError
+from nervcodec.errors import TargetError, UsageError
 from nervcodec.rate_control import (
     choose_strides,
     default_detail,
@@ -167,6 +167,39 @@ def test_channels_fall_to_a_least_width() -> None:
         for before, after in itertools.pairwise(channels):
             assert after >= least
             assert abs(after - max(least, before / 1.2)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "taper", "carrying"),
+    [
+        (176, 144, 1.2, 3),
+        (320, 160, 1.2, 3),
+        (352, 288, 1.2 * (352 * 288 / 65536) ** 0.125, 4),
+        (640, 320, 1.2 * 3.125**0.125, 3),
+        (1280, 720, 1.669, 2),
+        (1920, 1080, 1.848, 3),
+        (7680, 4320, 2.0, 2),
+    ],
+)
+def test_large_frames_get_cheaper_networks(
+    width: int, height: int, taper: float, carrying: int
+) -> None:
+    assert rate_control.default_taper(width, height) == pytest.approx(taper, abs=1e-3)
+    model = design_model(ModelConfig(), 400_000, width, height, 10)
+    assert [stage.hfscm for stage in model.stages] == [
+        index < carrying for index in range(len(model.stages))
+    ]
+    channels = [model.stem_channels, *(stage.channels for stage in model.stages)]
+    for before, after in itertools.pairwise(channels):
+        assert abs(after - max(rate_control.LOWER_WIDTH, before / taper)) <= 1
+
+
+def test_a_taper_can_be_asked_for() -> None:
+    model = design_model(ModelConfig(taper=2.0), 100_000, 320, 160, 10)
+    channels = [model.stem_channels, *(stage.channels for stage in model.stages)]
+    assert channels[2] == pytest.approx(channels[0] / 4, abs=1)
+    with pytest.raises(UsageError, match=r"taper 0\.5: not in 1\.\.4"):
+        ModelConfig(taper=0.5)
 
 
 def test_the_parts_are_switched_by_the_configuration() -> None:

@@ -42,7 +42,7 @@ _OPTIONS = (
         "--hfscm-stages",
         metavar="N,N...",
         help="Stages that carry them, from 0 or, negative, from the last.  "
-        "[default: all but the last]",
+        "[default: all but the last and those of large maps]",
     ),
     click.option(
         "--detail",
@@ -56,6 +56,12 @@ _OPTIONS = (
         default=_MODEL.largest_kernel,
         show_default=True,
         help="Largest kernel of HNeRV's stages, odd; 5 in the paper.",
+    ),
+    click.option(
+        "--taper",
+        type=float,
+        help="How many times the next stage's channels a stage has.  [default: 1.2, and up to 2 "
+        "for large frames]",
     ),
     click.option(
         "--upsampling",
@@ -242,6 +248,7 @@ def model_config(options: dict[str, Any]) -> ModelConfig:
         msfrp_after=options["msfrp_after"],
         detail_channels=options["detail"],
         largest_kernel=options["stage_kernel"],
+        taper=options["taper"],
     )
 
 
