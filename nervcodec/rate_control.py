@@ -34,7 +34,7 @@ HNeRV's least width is 12, at which small networks do not taper: on Bunny at 320
 parameters tapering gained 0.6 dB at equal epochs, and a third of the multiplications.
 """
 
-SMALL_FRAME, TAPER_GROWTH, LARGEST_TAPER = 1 << 16, 1 / 8, 2.0
+SMALL_FRAME, TAPER_GROWTH, LARGEST_TAPER = 352 * 288, 1 / 7, 2.0
 """Frames of more pixels taper more, by this power of how many times as many: nearly all work is in
 the last stages, and few of the parameters. On Bunny at 640x320 with 400 k, tapers of 1.4 and 1.7,
 without HFSCM in the stage before the last, took 0.47 and 0.32 of the time of 1.2 with it and were
