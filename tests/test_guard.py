@@ -63,12 +63,16 @@ def test_frames_without_a_picture_are_never_lost() -> None:
 
 def test_the_older_of_two_states_is_gone_back_to() -> None:
     guard = Guard(CPU)
-    guard.keep(KEEP_EVERY, {"w": torch.tensor(0.0)})
+    guard.keep(KEEP_EVERY, lambda: {"w": torch.tensor(0.0)})
     looks(guard, 0.001, waves())
     value = torch.tensor(1.0)
+
+    def state() -> dict[str, torch.Tensor]:
+        return {"w": value}
+
     for number in (1, 2, 3):
-        guard.keep(number * KEEP_EVERY, {"w": value})
-        guard.keep(number * KEEP_EVERY + 1, {"w": torch.tensor(9.0)})
+        guard.keep(number * KEEP_EVERY, state)
+        guard.keep(number * KEEP_EVERY + 1, lambda: {"w": torch.tensor(9.0)})
         value += 1
     assert float(guard.go_back()["w"]) == 2.0
     assert float(guard.go_back()["w"]) == 2.0

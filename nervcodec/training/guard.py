@@ -6,7 +6,7 @@ one colour; its gradients are then nothing, and it stays there. Half the rate us
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -55,10 +55,10 @@ class Guard:
             self._learned.fill_(1.0)
         return bool(self._learned) and not error < variance  # a NaN is a loss, too
 
-    def keep(self, step: int, state: Mapping[str, Tensor]) -> None:
+    def keep(self, step: int, state: Callable[[], Mapping[str, Tensor]]) -> None:
         """Keep a copy of the state now and then, the last two; a loss begins before it is seen."""
         if self._learned and (not self._kept or step % KEEP_EVERY == 0):
-            copy = {name: tensor.clone() for name, tensor in state.items()}
+            copy = {name: tensor.clone() for name, tensor in state().items()}
             self._kept = [*self._kept[-1:], copy]
 
     def go_back(self) -> dict[str, Tensor]:

@@ -414,7 +414,7 @@ class Trainer:
         guard, step = self._guard, self._schedule.step
         guard.see(errors, target)
         if not guard.lost(step):
-            guard.keep(step, self._network_tensors())
+            guard.keep(step, self._network_tensors)
             return
         kept = guard.go_back()
         for name, tensor in self._network_tensors().items():
