@@ -109,3 +109,19 @@ def test_matrices_of_one_shape_are_kept_apart() -> None:
         expected = literal([g.reshape(3, 4) for g in given[name]], 0.01, 0.9, 0.95)
         found = weights[name].detach().reshape(3, 4)
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_steps_in_the_bases_are_bounded() -> None:
+    """A gradient a thousand times those before moves Adam by more than a learning rate."""
+    moved = {}
+    for side in (0, 256):
+        weight = torch.zeros(4, 4, requires_grad=True)
+        soap = Soap({"w": weight}, 0.9, 0.999, side)
+        for size in [1e-3] * 200 + [1.0]:
+            before = weight.detach().clone()
+            weight.grad = size * torch.eye(4)
+            soap.step(0.01)
+        moved[side] = float((weight.detach() - before).norm())
+    # Four coordinates move, those of the diagonal.
+    assert moved[0] > 1.3 * 0.01 * 2
+    assert moved[256] <= 1.001 * LARGEST_STEP * 0.01 * 2
