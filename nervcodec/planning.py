@@ -24,6 +24,7 @@ from nervcodec.rate_control import (
     default_params,
     design_networks,
     fitting_rate_weight,
+    least_params,
     params_of_size,
 )
 from nervcodec.samples import sample_type
@@ -149,10 +150,12 @@ def plan_encode(
     guess = budget
     if config.min_psnr is not None and config.model.params is None:
         guess = _bytes_for_quality(reader, config, segments, check)
-    train, params = _rate(config, guess, pixels)
     model = config.model
-    if model.detail_channels is None and train.rate_weight and model.network == HNERV:
+    rated = config.train.rate_weight != 0
+    if model.detail_channels is None and rated and model.network == HNERV:
         model = replace(model, detail_channels=default_detail(*size))
+    least = sum(least_params(model, *size, frames) for frames in segments.lengths)
+    train, params = _rate(config, guess, pixels, _steps(config, segments), least)
     difficulties = [clip.variance.over(*run) for run in segments.ranges()]
     models = design_networks(model, params, segments, difficulties, *size)
     pairs = zip(models, segments.lengths, strict=True)
@@ -208,18 +211,31 @@ def _bytes_for_quality(
     return round(min(4.0, max(0.8, ratio)) * bits * pixels * segments.frames / 8)
 
 
-def _rate(config: EncodeConfig, size: int | None, pixels: int) -> tuple[TrainConfig, int]:
+def _steps(config: EncodeConfig, segments: SegmentPlan) -> int | None:
+    """Of all segments' trainings, where not the clock decides."""
+    if config.time is not None or config.train.seconds is not None:
+        return None
+    batches = sum(-(-frames // config.train.batch) for frames in segments.lengths)
+    return config.train.epochs * batches
+
+
+def _rate(
+    config: EncodeConfig, size: int | None, pixels: int, steps: int | None, least: int
+) -> tuple[TrainConfig, int]:
     """The schedule with its lambda, and the number of parameters: each fits the other.
 
-    ``size`` is what the networks will take, where that is known.
+    Args:
+        size: what the networks will take, where that is known.
+        steps: of the training, where that is known.
+        least: parameters of the narrowest networks.
     """
     weight, params = config.train.rate_weight, config.model.params
     if params is None and size is not None:
-        params = params_of_size(size, weight is None or weight > 0)
+        params = params_of_size(size, weight != 0)
     if weight is None:
         weight = fitting_rate_weight(params, pixels) if params else rate_weight(DEFAULT_CRF)
     if params is None:
-        params = default_params(pixels, weight)
+        params = max(least, default_params(pixels, weight, steps))
     return replace(config.train, rate_weight=weight), params
 
 

@@ -150,6 +150,28 @@ def test_a_file_keeps_to_its_size(
     assert (tmp_path / "out.hfsv").stat().st_size == report.file_bytes
 
 
+def test_a_size_beyond_what_symbols_hold_spoils_nothing(tmp_path: Path, source: Path) -> None:
+    """Steps once became ever finer, until all weights were cut off at the largest symbol."""
+    found = []
+    for target in (2_500, 40_000):
+        config = EncodeConfig(
+            train=TrainConfig(epochs=40),
+            model=ModelConfig(params=1_500),
+            size_target=SizeTarget(bytes=target),
+        )
+        found.append(nervcodec.encode(source, tmp_path / f"{target}.hfsv", config))
+    assert found[0].file_bytes < found[1].file_bytes < 10_000
+    assert found[1].psnr > found[0].psnr - 1.0
+
+
+def test_ever_so_many_segments_have_the_narrowest_networks(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mp4", moving_pattern(64, 48, 40))
+    config = EncodeConfig(train=TrainConfig(epochs=1), keyint=1)
+    plan = nervcodec.estimate(source, config)
+    assert plan.params > 8_000
+    assert nervcodec.encode(source, tmp_path / "out.hfsv", config).frames == 40
+
+
 def test_bit_rate_and_bits_a_pixel_are_sizes_too(tmp_path: Path, source: Path) -> None:
     sizes = []
     seconds = 12 / 25

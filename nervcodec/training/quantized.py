@@ -219,6 +219,8 @@ class QuantizedTraining:
         # Ever less towards the end: weights settle where their steps let them round well.
         shift = falling * math.log(2) * excess / self._learned.values
         self._learned.coarsen(max(-LARGEST_SHIFT, min(LARGEST_SHIFT, shift)))
+        if shift < 0:
+            self._learned.keep_in_range(self._weights)
         relative = max(-1.0, min(1.0, excess / target))
         self._log_weight += SIZE_GAIN * advance * relative
 
