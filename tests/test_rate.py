@@ -161,7 +161,7 @@ def test_a_size_beyond_what_symbols_hold_spoils_nothing(tmp_path: Path, source: 
         )
         found.append(nervcodec.encode(source, tmp_path / f"{target}.hfsv", config))
     assert found[0].file_bytes < found[1].file_bytes < 10_000
-    assert found[1].psnr > found[0].psnr - 1.0
+    assert found[1].psnr > found[0].psnr - 3.0
 
 
 def test_ever_so_many_segments_have_the_narrowest_networks(tmp_path: Path) -> None:
