@@ -19,10 +19,10 @@ import numpy as np
 import nervcodec
 from nervcodec.compare.anchors import anchor_at_bytes
 from nervcodec.compare.encoders import ENCODERS
-from nervcodec.config import EncodeConfig, ModelConfig, TrainConfig, parse_count
+from nervcodec.config import EncodeConfig, TrainConfig, parse_count
 from nervcodec.video.reader import VideoReader
 from tools.bunny import bunny_path
-from tools.paper_tables.experiments import PAPER_MODEL
+from tools.paper_tables.experiments import paper_model
 
 CROP, SIZE = (1280, 640), (320, 160)
 
@@ -31,7 +31,7 @@ def measure(arch: str, params: int, epochs: int, seed: int, threads: int | None)
     """Encode the clip once and report."""
     extended = arch == "hfs-hnerv"
     train = TrainConfig(epochs=epochs, seed=seed, hfs_weight=0.12 if extended else 0.0)
-    model = ModelConfig(params=params, hfscm=extended, msfrp=extended, **PAPER_MODEL)
+    model = paper_model(SIZE, extended, params=params)
     config = EncodeConfig(
         train=train, model=model, crop=CROP, size=SIZE, audio=False, threads=threads
     )

@@ -11,21 +11,23 @@ import torch
 from nervcodec.bitstream.segment import Segment
 from nervcodec.bitstream.stream import write_stream
 from nervcodec.bitstream.syntax import ModelSpec, StreamHeader
-from nervcodec.bitstream.tensors import EMBEDDING, tensor_specs
+from nervcodec.bitstream.tensors import FRAME_TENSORS, tensor_specs
 from nervcodec.config import ModelConfig
 from nervcodec.models.frame_decoder import FrameDecoder
-from nervcodec.rate_control import design_model
+from nervcodec.rate_control import default_detail, design_model
 from nervcodec.training.quantization import quantize
-from tools.paper_tables.experiments import PAPER_MODEL
+from tools.paper_tables.experiments import paper_model
 
 CLIP_FRAMES = 132
 """The length for which a network of so many parameters is shaped, as the paper's clip has it."""
 
 
 def shape(arch: str, width: int, height: int, params: int) -> ModelSpec:
-    """The network that an encode of 132 frames would get."""
-    extended = arch == "hfs-hnerv"
-    config = ModelConfig(hfscm=extended, msfrp=extended, **PAPER_MODEL)
+    """A network for 132 frames: of an encode by ``default``, or with the paper's proportions."""
+    if arch == "default":
+        config = ModelConfig(detail_channels=default_detail(width, height))
+    else:
+        config = paper_model((width, height), arch == "hfs-hnerv")
     return design_model(config, params, width, height, CLIP_FRAMES)
 
 
@@ -36,7 +38,9 @@ def random_segment(model: ModelSpec, width: int, height: int, frames: int) -> Se
     values = {name: p.detach().numpy() for name, p in decoder.named_parameters()}
     specs = tensor_specs(model, width, height, frames)
     rng = np.random.default_rng(0)
-    values[EMBEDDING] = rng.standard_normal(specs[0].shape).astype(np.float32)
+    for spec in specs:
+        if spec.name in FRAME_TENSORS:
+            values[spec.name] = rng.standard_normal(spec.shape).astype(np.float32)
     return Segment(0, 0, frames, model, tuple(quantize(s, values[s.name]) for s in specs))
 
 

@@ -27,7 +27,7 @@ from nervcodec.compare.bd_rate import BdFigure, bd_rate
 from nervcodec.config import ADAM, AS_PUBLISHED, EncodeConfig, ModelConfig, TrainConfig, rate_weight
 from nervcodec.rate_control import choose_strides
 from nervcodec.video.reader import VideoReader
-from tools.paper_tables.experiments import PAPER_MODEL, SMALL, Clip
+from tools.paper_tables.experiments import SMALL, Clip, paper_model
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "rate_distortion"
@@ -92,10 +92,10 @@ def config_of(job: Job, threads: int | None) -> EncodeConfig:
         overwrite=True,
         resume=True,
     )
-    stages = tuple(range(len(choose_strides(*clip.coded))))
     if job.series in (TRAINED, WHOLE):
         train = TrainConfig(epochs=job.epochs, rate_weight=rate_weight(job.point))
-        carrying = stages if job.series == WHOLE else None
+        stages = range(len(choose_strides(*clip.coded)))
+        carrying = tuple(stages) if job.series == WHOLE else None
         return replace(config, train=train, model=ModelConfig(hfscm_stages=carrying))
     with VideoReader(clip.path(), crop=clip.crop, size=clip.size, max_frames=clip.frames) as reader:
         frames = sum(1 for _ in reader)
@@ -112,12 +112,8 @@ def config_of(job: Job, threads: int | None) -> EncodeConfig:
             rate_weight=0.0,
             hfs_weight=TrainConfig.hfs_weight if extended else 0.0,
         ),
-        model=ModelConfig(
-            params=round(job.point * width * height * frames / ROUNDED_BITS),
-            **PAPER_MODEL,
-            hfscm=extended,
-            msfrp=extended,
-            hfscm_stages=stages,
+        model=paper_model(
+            clip.coded, extended, params=round(job.point * width * height * frames / ROUNDED_BITS)
         ),
     )
 

@@ -19,13 +19,13 @@ import torch
 
 from nervcodec.bitstream.segment import Segment
 from nervcodec.bitstream.tensors import macs_per_frame, parameter_count, tensor_specs
-from nervcodec.config import ModelConfig, TrainConfig
+from nervcodec.config import TrainConfig
 from nervcodec.inference import SegmentRenderer
 from nervcodec.models.frame_decoder import FrameDecoder
 from nervcodec.rate_control import design_model
 from nervcodec.training.quantization import quantize
 from nervcodec.training.trainer import Trainer
-from tools.paper_tables.experiments import PAPER_MODEL
+from tools.paper_tables.experiments import paper_model
 
 CASES = (
     ("train", "hnerv", 320, 160, 74_000),
@@ -41,8 +41,7 @@ SECONDS = 5.0
 
 def run_case(what: str, arch: str, width: int, height: int, params: int) -> dict[str, Any]:
     """Measure one case in this process."""
-    extended = arch == "hfs-hnerv"
-    config = ModelConfig(hfscm=extended, msfrp=extended, **PAPER_MODEL)
+    config = paper_model((width, height), arch == "hfs-hnerv")
     model = design_model(config, params, width, height, 132)
     seconds = (_train_step if what == "train" else _decode_frame)(model, width, height)
     return {

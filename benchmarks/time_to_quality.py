@@ -23,11 +23,11 @@ import torch
 
 import nervcodec
 from benchmarks.rate_distortion import CLIPS, clip_of
-from nervcodec.config import ADAM, AS_PUBLISHED, EncodeConfig, ModelConfig, SizeTarget, TrainConfig
+from nervcodec.config import ADAM, AS_PUBLISHED, EncodeConfig, SizeTarget, TrainConfig
 from nervcodec.rate_control import design_model
 from nervcodec.training.trainer import Trainer
 from nervcodec.video.reader import VideoReader
-from tools.paper_tables.experiments import PAPER_MODEL
+from tools.paper_tables.experiments import paper_model
 
 EPOCHS = (4, 6, 8, 11, 13, 15, 17, 20, 28, 40, 56, 80)
 TIMED_STEPS = 8
@@ -58,9 +58,7 @@ def reference_config(name: str, params: int, epochs: int, threads: int) -> Encod
             psnr_weights=False,
             encoder=AS_PUBLISHED,
         ),
-        model=ModelConfig(
-            params=params, hfscm=False, msfrp=False, detail_channels=0, **PAPER_MODEL
-        ),
+        model=paper_model(clip_of(name).coded, False, params=params, detail_channels=0),
     )
 
 

@@ -33,6 +33,14 @@ PAPER_MODEL: dict[str, Any] = {
 }
 """What the papers have and the program by default has not."""
 
+
+def paper_model(coded: tuple[int, int], extended: bool, **changes: Any) -> ModelConfig:
+    """HFS-HNeRV with HFSCM in all stages, or HNeRV, as published; ``coded`` is the frames' size."""
+    stages = tuple(range(len(choose_strides(*coded))))
+    parts = PAPER_MODEL | {"hfscm": extended, "msfrp": extended, "hfscm_stages": stages}
+    return ModelConfig(**parts | changes)
+
+
 PLAIN: dict[str, Any] = {"hfscm": False, "msfrp": False}
 
 
