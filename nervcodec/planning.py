@@ -16,6 +16,7 @@ from nervcodec.bitstream.stream import HASH_BYTES
 from nervcodec.bitstream.syntax import ModelSpec
 from nervcodec.bitstream.tensors import parameter_count
 from nervcodec.config import DEFAULT_CRF, HNERV, EncodeConfig, TrainConfig, rate_weight
+from nervcodec.effort import teachable_params
 from nervcodec.errors import InputVideoError, TargetError
 from nervcodec.files import file_digest
 from nervcodec.rate_control import (
@@ -155,7 +156,8 @@ def plan_encode(
     if model.detail_channels is None and rated and model.network == HNERV:
         model = replace(model, detail_channels=default_detail(*size))
     least = sum(least_params(model, *size, frames) for frames in segments.lengths)
-    train, params = _rate(config, guess, pixels, _steps(config, segments), least)
+    most = teachable_params(config, model, segments, *size)
+    train, params = _rate(config, guess, pixels, least, most)
     difficulties = [clip.variance.over(*run) for run in segments.ranges()]
     models = design_networks(model, params, segments, difficulties, *size)
     pairs = zip(models, segments.lengths, strict=True)
@@ -211,23 +213,15 @@ def _bytes_for_quality(
     return round(min(4.0, max(0.8, ratio)) * bits * pixels * segments.frames / 8)
 
 
-def _steps(config: EncodeConfig, segments: SegmentPlan) -> int | None:
-    """Of all segments' trainings, where not the clock decides."""
-    if config.time is not None or config.train.seconds is not None:
-        return None
-    batches = sum(-(-frames // config.train.batch) for frames in segments.lengths)
-    return config.train.epochs * batches
-
-
 def _rate(
-    config: EncodeConfig, size: int | None, pixels: int, steps: int | None, least: int
+    config: EncodeConfig, size: int | None, pixels: int, least: int, most: int | None
 ) -> tuple[TrainConfig, int]:
     """The schedule with its lambda, and the number of parameters: each fits the other.
 
     Args:
         size: what the networks will take, where that is known.
-        steps: of the training, where that is known.
         least: parameters of the narrowest networks.
+        most: those that the training can teach, where that is known.
     """
     weight, params = config.train.rate_weight, config.model.params
     if params is None and size is not None:
@@ -235,7 +229,7 @@ def _rate(
     if weight is None:
         weight = fitting_rate_weight(params, pixels) if params else rate_weight(DEFAULT_CRF)
     if params is None:
-        params = max(least, default_params(pixels, weight, steps))
+        params = max(least, default_params(pixels, weight, most))
     return replace(config.train, rate_weight=weight), params
 
 

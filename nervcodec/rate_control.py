@@ -85,11 +85,6 @@ REFERENCE_PARAMS_PER_PIXEL = 0.0236
 LEAST_RATE_WEIGHT, LARGEST_RATE_WEIGHT = 1e-4, 0.2
 """lambda of CRF 9.6 and 42.5: beyond, quantization is free, or nothing is worth its bits."""
 
-PARAMS_PER_STEP = 400
-"""More than so many a training step are not learnt: on 30 frames of 1280x640 460 k made 21.5 dB in
-296 kB after 150 steps, 60 k made 22.4 dB in 42 kB. After 600 120 k to 460 k were as good, after
-1320 480 k paid."""
-
 DEFAULT_BITS_PER_PIXEL = 0.1
 MIN_DEFAULT_PARAMS = 8_000
 MAX_DEFAULT_PARAMS = 3_000_000
@@ -100,18 +95,17 @@ def bits_per_param(trained: bool) -> float:
     return TRAINED_BITS if trained else ROUNDED_BITS
 
 
-def default_params(pixels: int, rate_weight: float, steps: int | None = None) -> int:
+def default_params(pixels: int, rate_weight: float, most: int | None = None) -> int:
     """Parameters for ``pixels`` in all frames, between 8 k and 3 M.
 
     Without a rate in the training as many as take 0.1 bit a pixel at 8 bits each; with it the
-    fewer the dearer bits are. Never more than ``steps`` of the training can teach, where it is
-    known how many it has.
+    fewer the dearer bits are. ``most`` is what the training can teach, where that is known.
     """
     per_pixel = DEFAULT_BITS_PER_PIXEL / 8
     if rate_weight:
         per_pixel = REFERENCE_PARAMS_PER_PIXEL * math.sqrt(REFERENCE_RATE_WEIGHT / rate_weight)
-    most = MAX_DEFAULT_PARAMS if steps is None else min(MAX_DEFAULT_PARAMS, PARAMS_PER_STEP * steps)
-    return max(MIN_DEFAULT_PARAMS, min(most, round(per_pixel * pixels)))
+    wanted = min(MAX_DEFAULT_PARAMS, round(per_pixel * pixels))
+    return max(MIN_DEFAULT_PARAMS, wanted if most is None else min(most, wanted))
 
 
 def fitting_rate_weight(params: int, pixels: int) -> float:

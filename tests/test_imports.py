@@ -22,7 +22,7 @@ LAYERS = (
     {"planning"},
     {"assembly"},
     {"executors"},
-    {"scan", "reports", "preview", "clip", "targets", "jobs"},
+    {"scan", "reports", "preview", "clip", "targets", "jobs", "effort"},
     {"rate_control", "training", "inference"},
     {"fast"},
     {"models", "metrics", "segments", "video", "config", "files"},

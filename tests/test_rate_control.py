@@ -256,19 +256,6 @@ def test_default_params(width: int, height: int, frames: int, params: int) -> No
     assert default_params(width * height * frames, rate_weight=0.0) == params
 
 
-@pytest.mark.parametrize(
-    ("pixels", "steps", "params"),
-    [
-        (30 * 1280 * 640, 150, 60_000),
-        (30 * 1280 * 640, 10_000, 307_200),
-        (30 * 176 * 144, 10, 8_000),
-        (600 * 3840 * 2160, 100_000, 3_000_000),
-    ],
-)
-def test_no_more_parameters_than_the_steps_can_teach(pixels: int, steps: int, params: int) -> None:
-    assert default_params(pixels, 0.0, steps) == params
-
-
 def test_dearer_bits_are_spent_on_fewer_parameters() -> None:
     counts = [default_params(3_000_000, rate_weight(crf)) for crf in (22.0, 28.0, 34.0)]
     assert counts == [141_600, 70_800, 35_400]
