@@ -141,7 +141,7 @@ class _Encode:
             if interrupted:
                 self._keeper.interrupted(file_digest(temporary))
             else:
-                lost += self._missed(coder.statistics)
+                lost += self._missed(coder)
             report = EncodeReport(
                 **_measures(temporary, coded, plan, coder.statistics),
                 seconds=time.perf_counter() - started,
@@ -185,15 +185,21 @@ class _Encode:
             )
         )
 
-    def _missed(self, statistics: FrameStatistics) -> tuple[str, ...]:
-        """A warning where the quality that was asked for was not reached."""
-        wanted, reached = self._config.min_psnr, statistics.psnr
-        if wanted is None or reached >= wanted:
-            return ()
-        text = f"{reached:.2f} dB are less than the {wanted:g} dB asked for; more parameters"
-        warning = f"{text} (--params) or a longer training (--preset) come nearer"
-        self._progress(remark("verify", "", warning))
-        return (warning,)
+    def _missed(self, coder: SegmentCoder) -> tuple[str, ...]:
+        """Warnings of a quality that was not reached, and of a time that was far too short."""
+        found = []
+        wanted, reached = self._config.min_psnr, coder.statistics.psnr
+        if wanted is not None and reached < wanted:
+            text = f"{reached:.2f} dB are less than the {wanted:g} dB asked for; more parameters"
+            found.append(f"{text} (--params) or a longer training (--preset) come nearer")
+        if self._config.time is not None and coder.epochs == 0:
+            text = "the time ended before all frames were seen in the training; more of it (--time)"
+            found.append(
+                f"{text}, fewer frames (-t) or smaller ones (--size) come nearer to a picture"
+            )
+        for warning in found:
+            self._progress(remark("verify", "", warning))
+        return tuple(found)
 
 
 def _measures(

@@ -67,3 +67,12 @@ def test_an_encode_against_the_clock_has_a_smaller_network(tmp_path: Path) -> No
     config = EncodeConfig(time=timedelta(seconds=2), threads=1, device="cpu")
     hurried = nervcodec.encode(source, tmp_path / "hurried.hfsv", config)
     assert hurried.params < nervcodec.estimate(source).params
+
+
+def test_a_time_that_is_far_too_short_is_told(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mp4", moving_pattern(64, 48, 12))
+    config = EncodeConfig(time=timedelta(milliseconds=10), threads=1, device="cpu")
+    report = nervcodec.encode(source, tmp_path / "out.hfsv", config)
+    assert len(report.warnings) == 1
+    assert "before all frames were seen" in report.warnings[0]
+    nervcodec.verify(tmp_path / "out.hfsv")
