@@ -45,7 +45,7 @@ SAMPLE_BYTES = 128 << 20
 LEAST_SAMPLE = 8
 """Frames, as many as take so many bytes, by which a quality's size is guessed."""
 
-EQUAL_RATIO, EQUAL_STEPS, LEARNING = 1.15, 7500, 0.45
+EQUAL_RATIO, EQUAL_STEPS, LEARNING = 1.1, 7500, 0.45
 """Of that size to x264's: three clips need 0.9 to 1.5 times its bytes after so many steps, and 1.8
 to 2 times after a quarter to a sixth of them."""
 
