@@ -44,7 +44,7 @@ _OPTIONS = (
         "--params",
         metavar="N",
         help="Decoder parameters and embedding values, such as 60k or 1.5M, half a byte each. "
-        "Default: what fits the quality or size.",
+        "Default: what fits the quality or size, and the training can teach.",
     ),
     click.option(
         "--lambda",
