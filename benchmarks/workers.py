@@ -49,7 +49,7 @@ def encode(source: Path, output: Path, workers: int, epochs: int) -> dict[str, A
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", type=Path, nargs="?", help="default: the paper's clip")
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
     source = options.source or clip_of("bunny").path()
