@@ -47,7 +47,8 @@ LEAST_SAMPLE = 8
 
 EQUAL_RATIO, EQUAL_STEPS, LEARNING = 1.1, 7500, 0.45
 """Of that size to x264's: three clips need 0.9 to 1.5 times its bytes after so many steps, and 1.8
-to 2 times after a quarter to a sixth of them."""
+to 2 times after a quarter to a sixth of them; 5 % less of the bytes that it takes without its
+macroblock tree, as the guess has it."""
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ def test_finer_pictures_take_more_bits() -> None:
 
 
 def test_the_guess_is_always_the_same() -> None:
-    """It shapes the network: x264's macroblock tree once made every fourth run another."""
+    """It shapes the network: x264's macroblock tree once made some runs another."""
     frames = list(moving_pattern(64, 48, 12))
     assert len({bits_per_pixel_at(frames, 22.0) for _ in range(30)}) == 1
 
